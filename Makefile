@@ -1,0 +1,50 @@
+# Targets; every one of them builds .venv when it is missing or older than setup.cfg.
+#
+#   make figures    train the presets and draw every figure and table (QUICK=1: few epochs)
+#   make test       run the tests (PYTEST_ARGS="-k noise" chooses some)
+#   make verify     measure every identity and compare it with its bound
+#   make lint       check the style of the code
+#   make install    only build .venv, with the command .venv/bin/refimpl
+#   make clean      delete figures, results and caches; .venv stays
+#
+# PYTHON3=python3.12 makes .venv with another interpreter than python3.
+
+PYTHON3 ?= python3
+PYTHON := .venv/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help figures test verify lint install clean
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+figures: .venv/.installed
+	$(PYTHON) -m figures $(if $(QUICK),--quick)
+
+test: .venv/.installed-test
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+verify: .venv/.installed
+	$(PYTHON) -m refimpl verify
+
+lint: .venv/.installed-test
+	$(PYTHON) -m ruff check .
+
+install: .venv/.installed
+
+clean:
+	rm -rf build results figures/output .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/.installed: setup.cfg pyproject.toml
+	@$(PYTHON3) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
+	    "$(PYTHON3) is Python %d.%d, expected 3.11 or later; " % v[:2] \
+	    + "name another one, for example: make PYTHON3=python3.11")'
+	$(PYTHON3) -m venv .venv
+	$(PIP) --editable .
+	@touch $@
+
+# Tests compare with automatic differentiation, so they need the backends; the main job does not.
+.venv/.installed-test: .venv/.installed
+	$(PIP) --editable '.[test,backends]'
+	@touch $@

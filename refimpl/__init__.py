@@ -1,0 +1,30 @@
+"""refimpl: learned regularisers for imaging inverse problems, with hand-derived gradients.
+
+An image u is recovered from data y = K u + noise as the fixed point of
+
+    T(u) = u − τ ( λ Kᵀ(K u − y) + γ Cᵀ( w ⊙ σ(A u + b) ) )
+
+with C = A (bilevel learning: u minimises an energy) or C free (deep equilibrium model). The
+README's equation index leads from every formula of the paper to its function.
+
+Modules stand on floors, each importing only lower ones:
+
+    0   arrays, results, storage
+    1   kernels/, solvers/, checks/
+    2   operators/, potentials, parameters, images/
+    3   datafit, normalization, fields_of_experts/
+    4   maps
+    5   preconditioners, certificates, models
+    6   equilibrium, implicit
+    7   objective
+    8   training/
+    9   experiments/, cases/, identities
+    10  cli
+
+References
+----------
+Riccio, Ehrhardt and Benning, Regularization of Inverse Problems: Deep Equilibrium Models versus
+Bilevel Learning, arXiv:2206.13193v2.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,39 @@
+"""Images: where they come from, the noise put on them, and how their quality is measured.
+
+Images are float64 arrays u of shape (N, C, H, W) with values in [0, 1] (`UNIT_RANGE`) or, as in
+the paper, in [-1, 1] (`PAPER_RANGE`). An `ImageSet` states which; `ImageSet.rescaled` changes it.
+
+    faces, photograph_crops     shipped with scikit-image, no download
+    mnist, folder               read from files
+    add_noise                   y = K u† + ε n                                               E1
+    psnr, ssim                  quality of each image against the truth
+
+scikit-image is imported inside functions, because importing it takes longer than the rest of
+this package together.
+
+Not here: forward operators (`refimpl.operators`); plots (`figures/`).
+"""
+
+from refimpl.images.files import folder, mnist
+from refimpl.images.idx import read_idx
+from refimpl.images.quality import add_noise, psnr, ssim
+from refimpl.images.sets import PAPER_RANGE, UNIT_RANGE, ImageSet, rescale
+from refimpl.images.shipped import faces, photograph_crops
+from refimpl.images.survey import SourceRow, describe
+
+__all__ = [
+    "PAPER_RANGE",
+    "UNIT_RANGE",
+    "ImageSet",
+    "SourceRow",
+    "add_noise",
+    "describe",
+    "faces",
+    "folder",
+    "mnist",
+    "photograph_crops",
+    "psnr",
+    "read_idx",
+    "rescale",
+    "ssim",
+]

@@ -1,0 +1,99 @@
+"""The image contract: what is accepted, what is refused, and the per-image products."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refimpl.arrays import as_finite, as_images, dot, norm, per_image, positive, same_dtype
+from strategies import PRECISIONS, generator, image_shapes, normal, precisions, seeds
+
+
+@given(image_shapes(), seeds(), precisions())
+def test_valid_images_pass_unchanged(shape, seed, dtype):
+    u = normal(generator(seed), shape, dtype)
+    assert as_images(u, shape=shape[1:]) is u
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 4), (1, 4, 4), (1, 1, 1, 4, 4), (0, 1, 4, 4)])
+def test_other_than_four_axes_is_refused_with_the_shape(shape):
+    with pytest.raises(ValueError, match=r"image: shape is .*expected \(N, C, H, W\)"):
+        as_images(np.zeros(shape), "image")
+
+
+def test_images_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"y: images are \(1, 4, 5\), expected \(1, 5, 4\)"):
+        as_images(np.zeros((2, 1, 4, 5)), "y", shape=(1, 5, 4))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16, np.complex128, bool])
+def test_other_dtypes_are_refused_with_the_remedy(dtype):
+    with pytest.raises(TypeError, match=r"u: dtype is .* expected float32 or float64; .*astype"):
+        as_images(np.zeros((1, 1, 2, 2), dtype))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_counted_and_refused(value):
+    u = np.zeros((1, 1, 2, 3))
+    u[0, 0, 1, 1:] = value
+    with pytest.raises(ValueError, match="y: 2 of 6 values are NaN or infinite"):
+        as_finite(u, "y")
+
+
+def test_mixed_precision_is_refused_and_names_the_arrays():
+    u, A = np.zeros(2), np.zeros(2, np.float32)
+    with pytest.raises(TypeError, match="u is float64, A is float32"):
+        same_dtype(u=u, A=A)
+    assert same_dtype(u=u, b=None) == np.float64
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf, "1", None, np.ones(1)])
+def test_positive_refuses_everything_but_finite_positive_numbers(value):
+    with pytest.raises((ValueError, TypeError)):
+        positive(value, "tau")
+
+
+def test_positive_returns_a_float():
+    assert type(positive(np.float32(0.5), "tau")) is float
+
+
+@given(image_shapes(max_batch=4), seeds(), precisions())
+def test_dot_and_norm_are_those_of_each_image(shape, seed, dtype):
+    rng = generator(seed)
+    x, y = normal(rng, shape, dtype), normal(rng, shape, dtype)
+    bound = 64 * np.finfo(dtype).eps * np.sqrt(x[0].size)
+    assert dot(x, y).dtype == norm(x).dtype == dtype
+    for n in range(shape[0]):
+        exact = np.vdot(x[n].astype(float), y[n].astype(float))
+        lengths = np.linalg.norm(x[n].astype(float)), np.linalg.norm(y[n].astype(float))
+        assert abs(dot(x, y)[n] - exact) <= bound * lengths[0] * lengths[1]
+        assert abs(norm(x)[n] - lengths[0]) <= bound * lengths[0]
+
+
+@given(image_shapes(), seeds())
+def test_dot_and_norm_of_an_image_do_not_depend_on_its_batch(shape, seed):
+    rng = generator(seed)
+    x, y = normal(rng, shape), normal(rng, shape)
+    assert dot(x, y)[0] == dot(x[:1], y[:1])[0]
+    assert norm(x)[0] == norm(x[:1])[0]
+
+
+def test_dot_does_not_conjugate():
+    x = np.array([[1j, 2.0]])
+    assert dot(x, x)[0] == 3.0
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_norm_neither_overflows_nor_underflows(dtype):
+    info = np.finfo(dtype)
+    x = np.array([[3, 4], [0, 0]], dtype)
+    for scale in (info.max / 16, info.tiny):
+        assert norm(x * scale)[0] == pytest.approx(5 * float(scale), rel=4 * float(info.eps))
+    assert norm(x)[1] == 0
+
+
+@given(st.integers(1, 4), st.integers(1, 4))
+def test_per_image_values_scale_images(batch, axes):
+    x = np.ones((batch,) + (2,) * axes)
+    scaled = per_image(np.arange(batch), x) * x
+    assert [row.max() for row in scaled] == list(range(batch))
