@@ -1,0 +1,95 @@
+"""Conjugate gradients for symmetric M, with frozen images, one step at a time.
+
+    α = ρ / ⟨p, M p⟩,  x⁺ = x + α p,  r⁺ = r − α M p,  ρ⁺ = ⟨r⁺, P r⁺⟩,  p⁺ = P r⁺ + (ρ⁺ / ρ) p
+
+`conjugate_start` and `conjugate_step` leave the sign of ⟨p, M p⟩ to the caller: the sweep of `cg`
+raises where it is not positive, Newton's method stops there.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.arrays import Array, dot, norm, per_image
+from refimpl.results import BreakdownError
+from refimpl.solvers._progress import Progress
+from refimpl.solvers._systems import Matvec, System
+
+
+class Conjugate(NamedTuple):
+    """Iterate, residual, direction p and ρ = ⟨r, P r⟩ of conjugate gradients."""
+
+    x: Array
+    r: Array
+    p: Array
+    rho: Array
+
+
+def conjugate_start(x: Array, r: Array, precondition: Matvec) -> Conjugate:
+    """First direction p = P r."""
+    z = precondition(r)
+    return Conjugate(x, r, z, dot(r, z))
+
+
+def conjugate_step(
+    state: Conjugate, Mp: Array, curvature: Array, precondition: Matvec, running: Array
+) -> Conjugate:
+    """One step along p, curvature = ⟨p, M p⟩, and the next direction; frozen images stay.
+
+    α = ρ / ⟨p, M p⟩,  x⁺ = x + α p,  r⁺ = r − α M p,  p⁺ = P r⁺ + (ρ⁺ / ρ) p
+    """
+    alpha = per_image(np.where(running, state.rho / np.where(running, curvature, 1), 0), state.x)
+    x, r = state.x + alpha * state.p, state.r - alpha * Mp
+    z = precondition(r)
+    rho = dot(r, z)
+    beta = per_image(np.where(running, rho / np.where(running, state.rho, 1), 0), state.x)
+    new = Conjugate(x, r, z + beta * state.p, rho)
+    if running.all():
+        return new
+    pairs = zip(new, state, strict=True)
+    return Conjugate(*(np.where(per_image(running, a), a, b) for a, b in pairs))
+
+
+def conjugate_sweep(system: System, x: Array, r: Array) -> Array:
+    """Conjugate gradients until every image's recurrence claims the tolerance."""
+    progress, previous = system.progress, None
+    state = conjugate_start(x, r, system.precondition)
+    for k in itertools.count():
+        if not progress.running.any():
+            break
+        _require_positive(progress, state.rho, "⟨r, P r⟩", "the preconditioner")
+        Mp = system.matvec(state.p)
+        curvature = dot(state.p, Mp)
+        _require_positive(progress, curvature, "⟨p, M p⟩", "M")
+        if k == 1:
+            _require_symmetric(progress, *previous, state.p, Mp)
+        previous = (state.p, Mp)
+        state = conjugate_step(state, Mp, curvature, system.precondition, progress.running)
+        system.record(norm(state.r))
+    return state.x
+
+
+def _require_positive(progress: Progress, values: Array, what: str, operator: str) -> None:
+    bad = progress.running & ~(values > 0)
+    if bad.any():
+        n = int(np.flatnonzero(bad)[0])
+        raise BreakdownError(
+            f"cg: iteration {progress.rows}: {what} = {values[n]:.3g} for image {n}, "
+            f"expected a positive number: {operator} is not positive definite; "
+            "use gmres, or solve at a state where it is"
+        )
+
+
+def _require_symmetric(progress: Progress, p: Array, Mp: Array, q: Array, Mq: Array) -> None:
+    """Compare ⟨p, M q⟩ with ⟨M p, q⟩ to √eps of their factors, far above rounding."""
+    gap = np.abs(dot(p, Mq) - dot(Mp, q))
+    bound = np.sqrt(progress.eps) * (norm(p) * norm(Mq) + norm(Mp) * norm(q))
+    bad = progress.running & (gap > bound)
+    if bad.any():
+        n = int(np.flatnonzero(bad)[0])
+        raise BreakdownError(
+            f"cg: iteration {progress.rows}: ⟨p, M q⟩ and ⟨M p, q⟩ differ by {gap[n]:.3g} "
+            f"for image {n}, expected at most {bound[n]:.3g}: M is not symmetric; "
+            "use gmres or bicgstab"
+        )

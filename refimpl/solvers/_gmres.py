@@ -1,0 +1,115 @@
+"""One cycle of GMRES, preconditioned from the right.
+
+Arnoldi's method gives an orthonormal basis V and M P V_j = V_{j+1} H_j with H_j of Hessenberg
+form. The cycle minimises ‖r − M P V y‖ = ‖‖r‖ e_1 − H y‖: Givens rotations turn H into R, and
+the part of ‖r‖ e_1 that they rotate below R is the residual norm, known at every step.
+
+Reference: Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd ed. (2003), section 6.5.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.arrays import Array, dot, norm, per_image
+from refimpl.solvers._systems import System
+
+
+class _Hessenberg(NamedTuple):
+    """R y = g from the rotated Hessenberg matrices; |tail| is the residual norm left over."""
+
+    R: Array
+    g: Array
+    cosines: Array
+    sines: Array
+    tail: Array
+
+
+def gmres_sweep(system: System, x: Array, r: Array, restart: int) -> Array:
+    """One cycle: minimise ‖r − M P V y‖ over the Krylov basis V, then x + P V y."""
+    swept = system.progress.running
+    beta = norm(r)
+    basis = [_normalize(r, beta)]
+    small = _empty_hessenberg(beta, restart)
+    for j in range(restart):
+        if not system.progress.running.any():
+            break
+        w = system.matvec(system.precondition(basis[j]))
+        column, w = _orthogonalize(w, basis)
+        size = norm(w)
+        small, singular = _append(small, j, column, size, system.progress.running)
+        system.record(np.abs(small.tail))
+        system.progress.pause(singular)
+        basis.append(_normalize(w, size))
+    correction = system.precondition(_combine(basis, _back_substitute(small)))
+    return np.where(per_image(swept, x), x + correction, x)
+
+
+def _normalize(w: Array, size: Array) -> Array:
+    """w / ‖w‖, and 0 where ‖w‖ = 0."""
+    return w / per_image(np.where(size > 0, size, 1).astype(w.dtype), w)
+
+
+def _orthogonalize(w: Array, basis: list[Array]) -> tuple[Array, Array]:
+    """Coefficients of w in the basis, (N, j + 1), and the rest of w, by modified Gram-Schmidt."""
+    column = np.empty((len(w), len(basis)), dtype=w.dtype)
+    for i, v in enumerate(basis):
+        column[:, i] = dot(v, w)
+        w = w - per_image(column[:, i], w) * v
+    return column, w
+
+
+def _empty_hessenberg(beta: Array, restart: int) -> _Hessenberg:
+    images, dtype = len(beta), beta.dtype
+    R = np.broadcast_to(np.eye(restart, dtype=dtype), (images, restart, restart)).copy()
+    zeros = np.zeros((images, restart), dtype=dtype)
+    return _Hessenberg(R, zeros, zeros.copy(), zeros.copy(), beta)
+
+
+def _append(
+    small: _Hessenberg, j: int, column: Array, below: Array, running: Array
+) -> tuple[_Hessenberg, Array]:
+    """Append the column (h_0, …, h_j, below), rotate `below` away; also where M P is singular.
+
+    It is where the rotated column vanishes to working precision: v_j then adds nothing. There,
+    and where images do not run, R_jj = 1 and g_j = 0 leave y_j = 0.
+    """
+    size = np.sqrt(dot(column, column) + below**2)
+    column = _past_rotations(small, j, column)
+    length = np.hypot(column[:, j], below)
+    usable = running & (length > 10 * np.finfo(length.dtype).eps * size)
+    safe = np.where(usable, length, 1).astype(length.dtype)
+    cosine, sine = np.where(usable, column[:, j] / safe, 0), np.where(usable, below / safe, 0)
+    R, g, cosines, sines = (a.copy() for a in small[:4])
+    column[:, j] = length
+    R[:, : j + 1, j] = np.where(usable[:, None], column, R[:, : j + 1, j])
+    g[:, j], cosines[:, j], sines[:, j] = cosine * small.tail, cosine, sine
+    tail = np.where(usable, -sine * small.tail, small.tail)
+    return _Hessenberg(R, g, cosines, sines, tail), running & ~usable
+
+
+def _past_rotations(small: _Hessenberg, j: int, column: Array) -> Array:
+    """The column after the j rotations that made the earlier columns triangular."""
+    column = column.copy()
+    for i in range(j):
+        c, s = small.cosines[:, i], small.sines[:, i]
+        upper, lower = column[:, i].copy(), column[:, i + 1].copy()
+        column[:, i], column[:, i + 1] = c * upper + s * lower, c * lower - s * upper
+    return column
+
+
+def _back_substitute(small: _Hessenberg) -> Array:
+    """y (N, restart) with R y = g, column by column."""
+    g, y = small.g.copy(), np.zeros_like(small.g)
+    for j in reversed(range(y.shape[1])):
+        y[:, j] = g[:, j] / small.R[:, j, j]
+        g[:, :j] -= small.R[:, :j, j] * y[:, j, None]
+    return y
+
+
+def _combine(basis: list[Array], y: Array) -> Array:
+    """Σ_j y_j v_j."""
+    total = np.zeros_like(basis[0])
+    for v, weight in zip(basis, y.T, strict=False):
+        total += per_image(weight, v) * v
+    return total

@@ -1,0 +1,316 @@
+"""Newton's method with exact products: on an energy (tied) and on a direction G(u) = 0 (any model).
+
+    newton          (H + μI) d = −∇E(u) by truncated conjugate gradients, backtracking on E
+    newton_krylov   (J + μI) d = −G(u) by GMRES, backtracking on ‖G‖
+
+Both stop each image by the residual that all forward solvers share,
+
+    r(u) = τ ‖g(u)‖ / max(‖u‖, ‖u0‖),   g = ∇E or G        (0/0 = 0).
+
+The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it is with missing
+pixels and saturated potentials: ‖d‖ ≤ 10 max(‖u‖, ‖u0‖) for positive semidefinite H. It vanishes
+with g, so that convergence stays superlinear. The systems are solved to the relative residual
+η = min(1/2, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
+decrease is finite and decreases, else it is halved.
+
+Not here: the Hessian and Jacobian products (`refimpl.maps`).
+
+References: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), algorithm 7.1; the shift:
+Li, Fukushima, Qi and Yamashita, Comput. Optim. Appl. 28 (2004).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from refimpl.arrays import Array, dot, norm, per_image, positive
+from refimpl.results import SolverResult
+from refimpl.solvers._conjugate import conjugate_start, conjugate_step
+from refimpl.solvers._gmres import gmres_sweep
+from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, ratio, tolerance
+from refimpl.solvers._systems import Counted, Matvec, identity, solve
+
+# Halvings of a step before the image is given up: 2^-40 is far below any useful step.
+HALVINGS = 40
+SUFFICIENT_DECREASE = 1e-4
+SHIFT = 0.1
+
+# Most products for one direction; a direction cut short still descends.
+INNER_ITERATIONS = 500
+
+
+class EnergyLinearization(Protocol):
+    """∇E(u) and v ↦ ∇²E(u) v at one u."""
+
+    gradient: Array
+
+    def hvp(self, v: Array) -> Array:
+        """Hessian product."""
+
+
+class DirectionLinearization(Protocol):
+    """G(u) and v ↦ ∂G(u) v at one u."""
+
+    direction: Array
+
+    def direction_jvp(self, v: Array) -> Array:
+        """Jacobian product."""
+
+
+Preconditioner = Callable[[EnergyLinearization | DirectionLinearization], Matvec]
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def newton(
+    energy: Callable[[Array], Array],
+    linearize: Callable[[Array], EnergyLinearization],
+    u0: Array,
+    *,
+    step: float,
+    tol: float = 1e-10,
+    max_iterations: int = 100,
+    preconditioner: Preconditioner | None = None,
+    callback: Callback | None = None,
+) -> SolverResult:
+    """Minimise an energy by truncated Newton iteration with backtracking.
+
+    Parameters
+    ----------
+    energy : callable
+        E, from a batch (N, ...) to (N,) values.
+    linearize : callable
+        u ↦ an object with `gradient` = ∇E(u) and `hvp(v)` = ∇²E(u) v.
+    u0 : array (N, ...), float32 or float64
+    step : float
+        τ in the residual r and in the largest shift 1/τ; about 1/‖∇²E‖.
+    tol : float
+        Relative residual r to reach for each image.
+    max_iterations : int
+        Most Newton steps of an image.
+    preconditioner : callable, optional
+        From a linearisation to r ↦ P r, P ≈ (∇²E)⁻¹ symmetric positive definite.
+    callback : callable (iteration, u, residuals), optional
+
+    Returns
+    -------
+    SolverResult
+        `evaluations` counts energies and linearisations, `products` Hessian products.
+
+    Raises
+    ------
+    BreakdownError
+        When energy or gradient at an accepted iterate is NaN or infinite.
+
+    Notes
+    -----
+    Conjugate gradients stop at negative curvature κ = ⟨p, (H + μI) p⟩ ≤ 0 with the iterate
+    reached, or, at the first direction p = −P g, with −⟨g, p⟩/|κ| p. Both descend. Where
+    E(u + t d) equals E(u) to rounding, the step is judged by ‖∇E‖, which keeps digits E has lost.
+    """
+    u = as_batch(u0, "newton: u0")
+    tau, tol = u.dtype.type(positive(step, "newton: step")), tolerance(tol, "newton")
+    progress = Progress(
+        "newton", u, tol, max_iterations,
+        remedy="check the Hessian products, or start elsewhere", callback=callback,
+    )
+    energy, linearize = _Energy(energy, progress), _Linearize(linearize, "gradient", u)
+    lin, E, products = linearize(u), energy(u), 0
+    first = norm(lin.gradient)
+    progress.require_finite(E, "energy")
+    while progress.record(progress.relative_residual(tau * lin.gradient, u), u):
+        hvp = Counted(lin.hvp, "newton: hvp")
+        precondition = identity if preconditioner is None else preconditioner(lin)
+        forcing = _forcing(lin.gradient, first, progress)
+        product = _shifted(hvp, progress.residuals, tau)
+        d = newton_direction(product, lin.gradient, precondition, forcing, progress.running)
+        products += hvp.products
+        test = _EnergyTest(energy, linearize, E, lin.gradient, d)
+        u = _backtrack(u, d, test, progress)
+        E = np.where(progress.running, test.E, E)
+        lin = linearize(u) if test.lin is None or progress.stalled.any() else test.lin
+    return progress.result(u, evaluations=energy.calls + linearize.calls, products=products)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def newton_krylov(
+    direction: Callable[[Array], Array],
+    linearize: Callable[[Array], DirectionLinearization],
+    u0: Array,
+    *,
+    step: float,
+    tol: float = 1e-10,
+    max_iterations: int = 100,
+    restart: int = 30,
+    preconditioner: Preconditioner | None = None,
+    callback: Callback | None = None,
+) -> SolverResult:
+    """Solve G(u) = 0 by inexact Newton iteration with GMRES and backtracking on ‖G‖.
+
+    Parameters
+    ----------
+    direction : callable
+        G, from a batch (N, ...) to a batch of the same shape and dtype.
+    linearize : callable
+        u ↦ an object with `direction` = G(u) and `direction_jvp(v)` = ∂G(u) v.
+    u0, step, tol, max_iterations, preconditioner, callback
+        As for `newton`; the preconditioner need not be symmetric.
+    restart : int
+        Cycle length of GMRES.
+
+    Returns
+    -------
+    SolverResult
+        `evaluations` counts directions and linearisations, `products` Jacobian products.
+
+    Raises
+    ------
+    BreakdownError
+        When G at an accepted iterate or a Jacobian product is NaN or infinite.
+    """
+    u = as_batch(u0, "newton_krylov: u0")
+    tau, tol = u.dtype.type(positive(step, "newton_krylov: step")), tolerance(tol, "newton_krylov")
+    progress = Progress(
+        "newton_krylov", u, tol, max_iterations,
+        remedy="a local minimum of ‖G‖ or a kink; use picard or anderson", callback=callback,
+    )
+    sweep = partial(gmres_sweep, restart=count(restart, "newton_krylov: restart"))
+    linearize = _Linearize(linearize, "direction", u)
+    lin, trials, products = linearize(u), 0, 0
+    first = norm(lin.direction)
+    while progress.record(progress.relative_residual(tau * lin.direction, u), u):
+        forcing = np.where(progress.running, _forcing(lin.direction, first, progress), np.inf)
+        inner = solve(
+            "newton_krylov: gmres", sweep,
+            _shifted(lin.direction_jvp, progress.residuals, tau), -lin.direction, x0=None,
+            preconditioner=None if preconditioner is None else preconditioner(lin),
+            tol=forcing, max_iterations=INNER_ITERATIONS, remedy="check the Jacobian products",
+        )
+        products += inner.products
+        test = _NormTest(direction, norm(lin.direction))
+        u = _backtrack(u, inner.x, test, progress)
+        trials += test.calls
+        lin = linearize(u)
+    return progress.result(u, evaluations=trials + linearize.calls, products=products)
+
+
+def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
+    """v ↦ M v + μ v with μ = min(r / 10, 1) / τ."""
+    mu = (np.minimum(SHIFT * residuals, 1) / tau).astype(residuals.dtype)
+    return lambda v: product(v) + per_image(mu, v) * v
+
+
+def newton_direction(
+    hvp: Matvec, gradient: Array, precondition: Matvec, forcing: Array, running: Array
+) -> Array:
+    """d with ‖H d + g‖ ≤ η ‖g‖ by conjugate gradients that stop at negative curvature."""
+    goal = forcing * norm(gradient)
+    state = conjugate_start(np.zeros_like(gradient), -gradient, precondition)
+    for k in range(INNER_ITERATIONS):
+        if not running.any():
+            break
+        Hp = hvp(state.p)
+        curvature = dot(state.p, Hp)
+        negative = ~(curvature > 0)
+        if k == 0:
+            # The first step is taken whatever the sign: it is along −P g.
+            curvature = np.where(curvature == 0, 1, np.abs(curvature))
+        else:
+            running = running & ~negative
+        state = conjugate_step(state, Hp, curvature, precondition, running)
+        running = running & ~negative & (norm(state.r) > goal)
+    return state.x
+
+
+def _forcing(g: Array, first: Array, progress: Progress) -> Array:
+    """η = min(1/2, √(‖g‖/‖g0‖)), but not below half of what `tol` asks for."""
+    needed = ratio(progress.tol.astype(g.dtype), 2 * progress.residuals)
+    eta = np.minimum(0.5, np.maximum(np.sqrt(ratio(norm(g), first)), needed))
+    return eta.astype(g.dtype)
+
+
+def _backtrack(
+    u: Array, d: Array, accepts: Callable[[Array, Array], Array], progress: Progress
+) -> Array:
+    """u + t d with the first t = 1, 1/2, 1/4, … that passes the test; without one, stall at u."""
+    t, pending = np.ones(len(u), dtype=u.dtype), progress.running
+    for _ in range(HALVINGS):
+        candidate = progress.keep(u + per_image(t, u) * d, u)
+        pending = pending & ~accepts(candidate, t)
+        if not pending.any():
+            return candidate
+        t = np.where(pending, t / 2, t)
+    progress.stall(pending)
+    return progress.keep(candidate, u)
+
+
+class _EnergyTest:
+    """E(u + t d) ≤ E(u) + 1e-4 t ⟨∇E(u), d⟩, or, where E cannot tell, ‖∇E(u + t d)‖ < ‖∇E(u)‖.
+
+    E sums n terms and is rounded by about eps √n |E|; smaller differences say nothing.
+
+    Attributes
+    ----------
+    E : array (N,)
+        Energies of the last candidate.
+    lin : object or None
+        Linearisation at the last candidate, if it was needed.
+    """
+
+    def __init__(self, energy: "_Energy", linearize: "_Linearize", E: Array, g: Array, d: Array):
+        self.energy, self.linearize = energy, linearize
+        self.before, self.size, self.slope = E, norm(g), dot(g, d)
+        self.rounding = np.finfo(g.dtype).eps * np.sqrt(g[0].size) * np.abs(E)
+
+    def __call__(self, candidate: Array, t: Array) -> Array:
+        self.E, self.lin = self.energy(candidate), None
+        difference = self.E - self.before
+        accepted = difference <= SUFFICIENT_DECREASE * t * np.minimum(self.slope, 0)
+        undecided = np.abs(difference) <= self.rounding
+        if undecided.any():
+            self.lin = self.linearize(candidate)
+            accepted = np.where(undecided, norm(self.lin.gradient) < self.size, accepted)
+        return accepted & np.isfinite(self.E)
+
+
+class _NormTest:
+    """‖G(u + t d)‖ ≤ (1 − 1e-4 t) ‖G(u)‖."""
+
+    def __init__(self, direction: Callable[[Array], Array], size: Array):
+        self.direction, self.size, self.calls = direction, size, 0
+
+    def __call__(self, candidate: Array, t: Array) -> Array:
+        self.calls += 1
+        value = like(self.direction(candidate), candidate, "newton_krylov: direction")
+        return norm(value) <= (1 - SUFFICIENT_DECREASE * t) * self.size
+
+
+class _Energy:
+    """Counts energies and returns them as (N,)."""
+
+    def __init__(self, energy: Callable[[Array], Array], progress: Progress):
+        self.energy, self.images, self.calls = energy, len(progress.running), 0
+
+    def __call__(self, u: Array) -> Array:
+        self.calls += 1
+        values = np.asarray(self.energy(u))
+        if values.shape != (self.images,):
+            raise ValueError(
+                f"newton: energy returned shape {values.shape}, expected ({self.images},); "
+                "return one value per image"
+            )
+        return values
+
+
+class _Linearize:
+    """Counts linearisations and checks the array that must vanish, named `attribute`."""
+
+    def __init__(self, linearize: Callable, attribute: str, u: Array):
+        self.linearize, self.attribute, self.u, self.calls = linearize, attribute, u, 0
+
+    def __call__(self, u: Array):
+        self.calls += 1
+        lin = self.linearize(u)
+        like(getattr(lin, self.attribute), self.u, f"linearize: {self.attribute}")
+        return lin

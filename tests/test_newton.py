@@ -1,0 +1,393 @@
+"""Newton's methods on energies with steep, flat and concave parts."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+from refimpl.arrays import norm
+from refimpl.results import BreakdownError
+from refimpl.solvers import nesterov, newton, newton_krylov
+
+EPS = np.finfo(float).eps
+SHAPE, PARTS = (2, 5, 6), 90
+
+
+def log_cosh(slope=100.0):
+    """φ with φ″ from 0 to `slope`, in a form that does not overflow."""
+    return SimpleNamespace(
+        value=lambda z: (
+            (np.abs(slope * z) + np.log1p(np.exp(-2 * np.abs(slope * z))) - np.log(2)) / slope
+        ),
+        derivative=lambda z: np.tanh(slope * z),
+        second=lambda z: slope * (1 - np.tanh(slope * z) ** 2),
+        largest=slope,
+    )
+
+
+def lorentzian(scale=10.0):
+    """φ(z) = log(1 + (s z)²), concave for |s z| > 1."""
+    return SimpleNamespace(
+        value=lambda z: np.log1p((scale * z) ** 2),
+        derivative=lambda z: 2 * scale**2 * z / (1 + (scale * z) ** 2),
+        second=lambda z: 2 * scale**2 * (1 - (scale * z) ** 2) / (1 + (scale * z) ** 2) ** 2,
+        largest=2 * scale**2,
+    )
+
+
+def quadratic():
+    return SimpleNamespace(
+        value=lambda z: z**2 / 2,
+        derivative=lambda z: z,
+        second=lambda z: np.ones_like(z),
+        largest=1.0,
+    )
+
+
+class Model:
+    """E(u) = λ/2 Σ m (u − y)² + γ Σ φ(A u); G(u) = λ m (u − y) + γ Cᵀ φ′(A u), = ∇E for C = A."""
+
+    def __init__(
+        self, phi, *, images=2, lam=18.0, gamma=1.0, observed=1.0, asymmetry=0.0, dtype=np.float64
+    ):
+        rng = np.random.default_rng(0)
+        n = int(np.prod(SHAPE[1:])) * SHAPE[0]
+        A = rng.standard_normal((PARTS, n)) / np.sqrt(n)
+        C = A + asymmetry * rng.standard_normal((PARTS, n)) / np.sqrt(n)
+        self.A, self.C, self.phi = A.astype(dtype), C.astype(dtype), phi
+        self.lam, self.gamma = dtype(lam), dtype(gamma)
+        self.m = (rng.random(SHAPE) < observed).astype(dtype)
+        self.y = (
+            rng.standard_normal((images, *SHAPE)) * np.geomspace(1, 5, images)[:, None, None, None]
+        ).astype(dtype)
+        L = lam + gamma * phi.largest * np.linalg.norm(A, 2) * np.linalg.norm(C, 2)
+        self.step = float(1 / L)
+
+    def image(self, n):
+        alone = object.__new__(Model)
+        alone.__dict__.update(self.__dict__, y=self.y[n : n + 1])
+        return alone
+
+    def _analysis(self, u):
+        return np.stack([self.A @ x.ravel() for x in u])
+
+    def _synthesis(self, z):
+        return np.stack([(self.C.T @ row).reshape(SHAPE) for row in z])
+
+    def energy(self, u):
+        data = (self.m * (u - self.y) ** 2).reshape(len(u), -1)
+        prior = self.phi.value(self._analysis(u))
+        return np.array(
+            [
+                self.lam / 2 * d.sum() + self.gamma * p.sum()
+                for d, p in zip(data, prior, strict=True)
+            ]
+        )
+
+    def direction(self, u):
+        return self.lam * self.m * (u - self.y) + self.gamma * self._synthesis(
+            self.phi.derivative(self._analysis(u))
+        )
+
+    gradient = direction
+
+    def linearize(self, u):
+        d = self.phi.second(self._analysis(u))
+
+        def product(v):
+            return self.lam * self.m * v + self.gamma * self._synthesis(d * self._analysis(v))
+
+        return SimpleNamespace(
+            gradient=self.direction(u),
+            direction=self.direction(u),
+            hvp=product,
+            direction_jvp=product,
+        )
+
+    def hessian(self, u):
+        columns = [
+            self.linearize(u).hvp(e.reshape(1, *SHAPE)).ravel() for e in np.eye(self.A.shape[1])
+        ]
+        return np.array(columns)
+
+
+def minimise(model, **options):
+    return newton(model.energy, model.linearize, model.m * model.y, step=model.step, **options)
+
+
+def solve(model, **options):
+    return newton_krylov(
+        model.direction, model.linearize, model.m * model.y, step=model.step, **options
+    )
+
+
+PROBLEMS = {
+    "quadratic": dict(phi=quadratic()),
+    "log_cosh": dict(phi=log_cosh()),
+    "log_cosh with missing pixels": dict(phi=log_cosh(), observed=0.5),
+    "soft log_cosh with missing pixels": dict(phi=log_cosh(10.0), observed=0.8),
+    "lorentzian": dict(phi=lorentzian()),
+    "lorentzian with missing pixels": dict(phi=lorentzian(), observed=0.5, lam=5.0),
+}
+
+
+def relative_residual(model, x):
+    """r of the docstring, by the same operations in the same order."""
+    return norm(model.step * model.direction(x)) / np.maximum(norm(x), norm(model.m * model.y))
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_gradient_vanishes_to_rounding(name):
+    model = Model(**PROBLEMS[name])
+    # Each entry of τ ∇E(u) sums PARTS products of size at most |u|, each rounded a few times.
+    rounding = 5 * np.sqrt(PARTS) * EPS
+    result = minimise(model, tol=rounding)
+    assert result.all_converged
+    assert np.array_equal(relative_residual(model, result.x), result.residuals)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_stationary_point_is_a_minimum(name):
+    model = Model(**PROBLEMS[name], images=1)
+    result = minimise(model, tol=1e-12)
+    assert result.all_converged and np.linalg.eigvalsh(model.hessian(result.x))[0] > 0
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_energy_never_increases(name):
+    model, energies = Model(**PROBLEMS[name]), []
+    minimise(model, tol=1e-13, callback=lambda k, u, r: energies.append(model.energy(u)))
+    rounding = np.sqrt(PARTS) * EPS * np.abs(energies[0])
+    assert len(energies) > 1 and (np.diff(energies, axis=0) <= rounding).all()
+
+
+def test_convex_minimum_is_that_of_nesterov_and_scipy():
+    model = Model(log_cosh(), images=1)
+    ours = minimise(model, tol=1e-12)
+    first_order = nesterov(model.gradient, model.m * model.y, step=model.step, tol=1e-9)
+    flat = [lambda x, f=f: f(x.reshape(1, *SHAPE)).ravel() for f in (model.energy, model.gradient)]
+    trust_region = scipy.optimize.minimize(
+        lambda x: flat[0](x)[0], np.zeros(60), method="trust-exact", jac=flat[1],
+        hess=lambda x: model.hessian(x.reshape(1, *SHAPE)), options={"gtol": 1e-8},
+    )  # fmt: skip
+    # ‖u − u*‖ ≤ ‖∇E(u)‖ / λ: the data term makes E strongly convex.
+    bound = (1e-12 + 1e-9) / (model.step * model.lam) * norm(model.y)[0]
+    assert ours.all_converged and norm(ours.x - first_order.x)[0] <= 1.01 * bound
+    assert np.linalg.norm(ours.x.ravel() - trust_region.x) <= 1.01e-8 / model.lam
+    assert ours.products < first_order.evaluations
+
+
+def test_quadratic_takes_few_steps_and_gives_the_dense_solution():
+    model = Model(quadratic(), images=1)
+    result = minimise(model, tol=1e-13)
+    exact = np.linalg.solve(model.hessian(result.x), (model.lam * model.m * model.y).ravel())
+    assert result.iterations[0] <= 10
+    np.testing.assert_allclose(result.x.ravel(), exact, rtol=1e-9)
+
+
+def test_convergence_is_superlinear_at_the_end():
+    history = minimise(Model(log_cosh(1.0), images=1), tol=1e-13).history[:, 0]
+    logs = np.log(history[-4:-1])
+    # The forcing √(‖g‖/‖g0‖) gives order 1.5.
+    assert logs[2] / logs[1] >= 1.2 and history[-1] <= 1e-13
+
+
+def test_negative_curvature_at_the_start_is_left_downhill():
+    # E(u) = (u² − 1)²/4 for each pixel, started on the concave hill.
+    def linearize(u):
+        return SimpleNamespace(gradient=u**3 - u, hvp=lambda v: (3 * u**2 - 1) * v)
+
+    u0 = np.array([[1e-3, -0.2, 0.5], [1e-8, 1e-8, 1e-8]])
+    result = newton(lambda u: ((u**2 - 1) ** 2 / 4).sum(axis=1), linearize, u0, step=0.5, tol=1e-14)
+    assert result.all_converged
+    np.testing.assert_allclose(np.abs(result.x), 1, rtol=1e-13)
+
+
+def test_line_search_does_not_blow_up_on_a_flat_energy():
+    # √(1 + u²): the full Newton step from |u| > 1 overshoots and diverges.
+    def linearize(u):
+        root = np.sqrt(1 + u**2)
+        return SimpleNamespace(gradient=u / root, hvp=lambda v: v / root**3)
+
+    u0, sizes = np.array([[50.0], [1.5]]), []
+    result = newton(
+        lambda u: np.sqrt(1 + u**2).sum(axis=1),
+        linearize,
+        u0,
+        step=1.0,
+        tol=1e-12,
+        callback=lambda k, u, r: sizes.append(np.abs(u).max()),
+    )
+    assert result.all_converged and max(sizes) <= 50 and np.abs(result.x).max() <= 1e-9
+
+
+def test_energies_that_are_not_finite_are_rejected():
+    # −log u + u: a full step from u > 2 lands at u < 0, where the energy is NaN.
+    def linearize(u):
+        return SimpleNamespace(gradient=1 - 1 / u, hvp=lambda v: v / u**2)
+
+    result = newton(
+        lambda u: (u - np.log(u)).sum(axis=1), linearize, np.array([[30.0]]), step=1.0, tol=1e-14
+    )
+    assert result.all_converged and result.x[0, 0] == pytest.approx(1, rel=1e-13)
+
+
+def test_preconditioner_saves_products_and_keeps_the_minimum():
+    scale = np.geomspace(1, 1e4, 50)
+
+    def linearize(u):
+        return SimpleNamespace(
+            gradient=scale * np.sinh(u - 1), hvp=lambda v: scale * np.cosh(u - 1) * v, u=u
+        )
+
+    def energy(u):
+        return (scale * (np.cosh(u - 1) - 1)).sum(axis=1)
+
+    def jacobi(lin):
+        return lambda r: r / (scale * np.cosh(lin.u - 1))
+
+    u0, options = np.zeros((1, 50)), {"step": 1e-5, "tol": 1e-13}
+    plain = newton(energy, linearize, u0, **options)
+    better = newton(energy, linearize, u0, preconditioner=jacobi, **options)
+    assert better.all_converged and better.products < plain.products / 3
+    np.testing.assert_allclose(better.x, 1, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "name, asymmetry",
+    [("quadratic", 0.3), ("log_cosh", 0.3), ("soft log_cosh with missing pixels", 0.1)],
+)
+def test_newton_krylov_finds_the_zero_of_the_direction(name, asymmetry):
+    model = Model(**PROBLEMS[name], asymmetry=asymmetry)
+    result = solve(model, tol=1e-7)
+    exact = relative_residual(model, result.x)
+    assert result.all_converged and np.array_equal(exact, result.residuals)
+
+
+def test_both_newton_methods_agree_on_a_convex_energy():
+    model = Model(log_cosh())
+    first, second = minimise(model, tol=1e-12), solve(model, tol=1e-12)
+    bound = 2e-12 / (model.step * model.lam) * norm(model.y)
+    assert (norm(first.x - second.x) <= 1.01 * bound).all()
+
+
+def test_newton_krylov_agrees_with_scipy_root():
+    model = Model(log_cosh(5.0), images=1, asymmetry=0.3)
+    ours = solve(model, tol=1e-12)
+    theirs = scipy.optimize.root(
+        lambda x: model.direction(x.reshape(1, *SHAPE)).ravel(), np.zeros(60), tol=1e-13
+    )
+    np.testing.assert_allclose(ours.x.ravel(), theirs.x, rtol=1e-7)
+
+
+def test_newton_krylov_norm_never_increases():
+    model, sizes = Model(log_cosh(), asymmetry=0.3), []
+    solve(model, callback=lambda k, u, r: sizes.append(norm(model.direction(u))))
+    assert (np.diff(sizes, axis=0) <= 0).all()
+
+
+@pytest.mark.parametrize("method", [minimise, solve])
+def test_result_does_not_depend_on_the_batch(method):
+    model = Model(log_cosh(), images=3)
+    together = method(model, tol=1e-11)
+    assert together.all_converged and len(set(together.iterations)) > 1
+    for n in range(3):
+        alone = method(model.image(n), tol=1e-11)
+        assert np.array_equal(alone.x[0], together.x[n])
+        assert alone.iterations[0] == together.iterations[n]
+        assert np.array_equal(alone.history[:, 0], together.history[: len(alone.history), n])
+
+
+def test_counts_are_those_of_the_calls():
+    model, calls = Model(log_cosh()), {"energy": 0, "linearize": 0, "hvp": 0}
+
+    def counted(name, function):
+        def call(argument):
+            calls[name] += 1
+            return function(argument)
+
+        return call
+
+    def linearize(u):
+        lin = model.linearize(u)
+        return SimpleNamespace(gradient=lin.gradient, hvp=counted("hvp", lin.hvp))
+
+    energy, linearize = counted("energy", model.energy), counted("linearize", linearize)
+    result = newton(energy, linearize, model.y, step=model.step)
+    assert result.evaluations == calls["energy"] + calls["linearize"]
+    assert result.products == calls["hvp"]
+
+
+@pytest.mark.parametrize("method", [minimise, solve])
+def test_start_at_the_solution_takes_no_iteration(method):
+    model = Model(quadratic())
+    model.y[:] = 0
+    result = method(model)
+    assert result.all_converged and not result.iterations.any() and not result.x.any()
+
+
+@pytest.mark.parametrize("method", [minimise, solve])
+def test_too_few_iterations_is_reported(method):
+    result = method(Model(log_cosh()), max_iterations=2)
+    assert not result.converged.any() and (result.iterations == 2).all()
+    assert "raise max_iterations above 2" in result.message
+
+
+@pytest.mark.parametrize("method", [minimise, solve])
+def test_tolerance_below_rounding_ends_and_says_so(method):
+    result = method(Model(log_cosh()), tol=1e-30, max_iterations=10_000)
+    assert not result.all_converged and result.iterations.max() < 200
+    assert "rounding errors of float64" in result.message
+
+
+@pytest.mark.parametrize("method", [minimise, solve])
+def test_float32_gives_float32(method):
+    model = Model(log_cosh(), dtype=np.float32)
+    result = method(model, tol=1e-6)
+    assert result.all_converged and result.x.dtype == result.residuals.dtype == np.float32
+    below = method(model, tol=1e-12, max_iterations=50)
+    assert not below.all_converged and "rounding errors of float32" in below.message
+
+
+def test_gradient_of_another_energy_stalls_and_is_reported():
+    model = Model(quadratic())
+    wrong = newton(lambda u: -model.energy(u), model.linearize, model.y, step=model.step)
+    assert not wrong.converged.any() and "no further step improves it" in wrong.message
+    assert np.array_equal(wrong.x, model.y) and not wrong.iterations.any()
+
+
+def test_nan_at_the_start_raises():
+    model = Model(quadratic())
+    with pytest.raises(BreakdownError, match="newton: iteration 0: energy of image 0 is nan"):
+        newton(lambda u: np.full(2, np.nan), model.linearize, model.y, step=1.0)
+    with pytest.raises(
+        BreakdownError, match="newton_krylov: iteration 0: residual norm of image 0 is nan"
+    ):
+        newton_krylov(
+            model.direction,
+            lambda u: SimpleNamespace(direction=u * np.nan, direction_jvp=None),
+            model.y,
+            step=1.0,
+        )
+
+
+@pytest.mark.parametrize("method", [minimise, solve])
+def test_bad_arguments_are_refused(method):
+    model = Model(quadratic())
+    for options in ({"tol": 0.0}, {"max_iterations": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            method(model, **options)
+    model.step = -1.0
+    with pytest.raises(ValueError, match="step"):
+        method(model)
+
+
+def test_wrong_shapes_are_refused():
+    model = Model(quadratic())
+    with pytest.raises(ValueError, match=r"energy returned shape \(\), expected \(2,\)"):
+        newton(lambda u: model.energy(u).sum(), model.linearize, model.y, step=1.0)
+    with pytest.raises(ValueError, match="gradient: returned shape"):
+        newton(model.energy, lambda u: SimpleNamespace(gradient=u[:1]), model.y, step=1.0)
+    with pytest.raises(ValueError, match="restart"):
+        solve(model, restart=0)
