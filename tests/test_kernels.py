@@ -1,0 +1,405 @@
+"""Every kernel against its definition by SciPy's correlation and convolution, in double precision.
+
+Bounds are elementwise: a sum of n products is off by at most n eps times the same sum of
+absolute values, so the definition applied to absolute values gives the scale of the error.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.signal import convolve, correlate
+
+from refimpl import kernels
+from refimpl.potentials import LogCosh, SmoothedL1, make_potential
+from strategies import filter_shapes, image_shapes, normal, precisions, seeds
+
+NAMES = (
+    "quadratic",
+    "half_squared_relu",
+    "soft_shrinkage",
+    "log_cosh",
+    "lorentzian",
+    "smoothed_l1",
+    "huber",
+)
+POTENTIALS = [make_potential(name) for name in NAMES] + [LogCosh(100.0), SmoothedL1(1.0)]
+TESTS = Path(__file__).parent
+
+potentials = pytest.mark.parametrize(
+    "potential", POTENTIALS, ids=lambda potential: f"{potential.name}-{potential.parameter:g}"
+)
+
+
+def definition_correlate(up, A):
+    """Au: the sum over channels of SciPy's valid correlations."""
+    return np.array([[sum(map(valid, image, bank)) for bank in A] for image in up])
+
+
+def definition_adjoint(z, A):
+    """Aᵀz: the sum over filters of SciPy's full convolutions."""
+    return np.array(
+        [[sum(map(full, image, A[:, c])) for c in range(A.shape[1])] for image in z],
+    )
+
+
+def definition_adjoint_filters(up, z):
+    """B*(u, z): the correlation of each channel with each response, summed over the images."""
+    pairs = zip(up, z, strict=True)
+    return sum(np.array([[valid(x, row) for x in image] for row in rows]) for image, rows in pairs)
+
+
+def valid(x, a):
+    """Correlation of two matrices without padding."""
+    return correlate(x, a, mode="valid", method="direct")
+
+
+def full(x, a):
+    """Convolution of two matrices with all overlaps."""
+    return convolve(x, a, mode="full", method="direct")
+
+
+def per_filter(values):
+    """(F,) against (N, F, H, W)."""
+    return values[:, None, None]
+
+
+def definition_parameters(up, qp, A, C, s, d, w):
+    """E6 with d = γ w ⊙ σ′: (g_A, g_C, g_b, g_w)."""
+    Cq = definition_correlate(qp, C)
+    r = d * Cq
+    g_A = definition_adjoint_filters(up, r)
+    g_C = definition_adjoint_filters(qp, per_filter(w) * s)
+    return g_A, g_C, r.sum((0, 2, 3)), (s * Cq).sum((0, 2, 3))
+
+
+class Problem:
+    """Normally distributed inputs of every kernel, and the same in double precision."""
+
+    def __init__(self, images, filters, seed, dtype):
+        (N, _, H, W), (F, _, h, w) = images, filters
+        rng = np.random.default_rng(seed)
+        padded = (N, images[1], H + h - 1, W + w - 1)
+        shapes = dict(up=padded, qp=padded, A=filters, C=filters, b=(F,), w=(F,))
+        shapes |= dict(z=(N, F, H, W), d=(N, F, H, W))
+        self.given = {name: normal(rng, shape, dtype) for name, shape in shapes.items()}
+        self.double = {name: x.astype(np.float64) for name, x in self.given.items()}
+        self.terms = 16 + (images[1] + F) * h * w + N * H * W
+        self.dtype = dtype
+
+    def inputs(self, names, of="given"):
+        """The inputs called `names`; `of` may be "given", "double" or "sizes" (absolute values)."""
+        if of == "sizes":
+            return [np.abs(self.double[name]) for name in names.split()]
+        return [getattr(self, of)[name] for name in names.split()]
+
+    def assert_multilinear(self, kernel, definition, names):
+        """The kernel agrees with a definition that is a sum of products of its arguments."""
+        results = kernel(*self.inputs(names))
+        exact = definition(*self.inputs(names, "double"))
+        sizes = definition(*self.inputs(names, "sizes"))
+        tuples = results if isinstance(results, tuple) else (results,), exact, sizes
+        tuples = tuples if isinstance(results, tuple) else (tuples[0], (exact,), (sizes,))
+        for result, truth, size in zip(*tuples, strict=True):
+            self.assert_close(result, truth, size)
+
+    def assert_close(self, result, truth, size):
+        """|result - truth| ≤ n eps size, elementwise, and the precision is that of the inputs."""
+        assert result.dtype == self.dtype
+        assert result.shape == truth.shape
+        assert np.all(np.abs(result - truth) <= self.terms * np.finfo(self.dtype).eps * size)
+
+
+@st.composite
+def problems(draw):
+    """Images from 1 × 1 pixel on, and odd filters that may be larger than the image."""
+    images = draw(image_shapes(max_side=9))
+    filters = draw(filter_shapes(images[1], max_side=11))
+    return Problem(images, filters, draw(seeds()), draw(precisions()))
+
+
+@given(problems())
+def test_correlate_is_its_definition(problem):
+    problem.assert_multilinear(kernels.correlate, definition_correlate, "up A")
+
+
+@given(problems())
+def test_correlate_adjoint_is_its_definition(problem):
+    problem.assert_multilinear(kernels.correlate_adjoint, definition_adjoint, "z A")
+
+
+@given(problems())
+def test_correlate_adjoint_filters_is_its_definition(problem):
+    problem.assert_multilinear(
+        kernels.correlate_adjoint_filters, definition_adjoint_filters, "up z"
+    )
+
+
+@given(problems())
+def test_tangent_is_its_definition(problem):
+    def definition(vp, A, C, d):
+        return definition_adjoint(d * definition_correlate(vp, A), C)
+
+    problem.assert_multilinear(kernels.tangent, definition, "qp A C d")
+
+
+@given(problems())
+def test_parameters_is_its_definition(problem):
+    problem.assert_multilinear(kernels.parameters, definition_parameters, "up qp A C z d w")
+
+
+def preactivation(problem):
+    """z = Au + b in double precision, and the same of absolute values."""
+    up, A, b = problem.inputs("up A b", "double")
+    sizes = definition_correlate(np.abs(up), np.abs(A)) + per_filter(np.abs(b))
+    return definition_correlate(up, A) + per_filter(b), sizes
+
+
+@potentials
+@given(problem=problems())
+def test_field_is_its_definition(potential, problem):
+    z, size = preactivation(problem)
+    _, _, C, _, w = problem.inputs("up A C b w", "double")
+    result = kernels.field(*problem.inputs("up A C b w"), potential.code, potential.parameter)
+    truth = definition_adjoint(per_filter(w) * potential.derivative(z), C)
+    # |σ(z)| ≤ |z| sup σ′, and an error of z reaches σ(z) with at most that factor.
+    size = definition_adjoint(per_filter(np.abs(w)) * potential.sup_second * size, np.abs(C))
+    problem.assert_close(result, truth, size)
+
+
+@potentials
+@given(problem=problems())
+def test_energy_is_its_definition(potential, problem):
+    z, size = preactivation(problem)
+    up, A, b, w = problem.inputs("up A b w")
+    result = kernels.energy(up, A, b, w, potential.code, potential.parameter)
+    weights = per_filter(w.astype(np.float64))
+    truth = (weights * potential.value(z)).sum((1, 2, 3))
+    bound = potential.value(size) + potential.sup_second * size**2
+    problem.assert_close(result, truth, (np.abs(weights) * bound).sum((1, 2, 3)))
+
+
+@potentials
+@given(problem=problems())
+def test_responses_are_their_definition(potential, problem):
+    z, size = preactivation(problem)
+    up, A, b = problem.inputs("up A b")
+    s, d = kernels.responses(up, A, b, potential.code, potential.parameter)
+    problem.assert_close(s, potential.derivative(z), potential.sup_second * size)
+    bend = potential.sup_third if potential.smooth else 0.0
+    problem.assert_close(d, potential.second_derivative(z), potential.sup_second + bend * size)
+
+
+def magnitudes(potential):
+    """Numbers from 1e-300 to 1e300 of both signs, zero, kinks, and the range where σ bends."""
+    rng = np.random.default_rng(0)
+    grid = 10.0 ** rng.uniform(-300, 300, 2000)
+    middle = rng.uniform(-20, 20, 4000) * (potential.parameter or 1.0)
+    return np.concatenate([grid, -grid, middle, middle / 400, np.zeros(1), potential.kinks])
+
+
+@potentials
+def test_compiled_potentials_keep_all_digits_from_1e_minus_300_to_1e300(potential):
+    z = magnitudes(potential)
+    one, zero = np.ones((1, 1, 1, 1)), np.zeros(1)
+    settings = potential.code, potential.parameter
+    s, d = kernels.responses(z.reshape(1, 1, 1, -1), one, zero, *settings)
+    phi = kernels.energy(z.reshape(-1, 1, 1, 1), one, zero, one[0, 0, 0], *settings)
+    # Both sides round x = χz once, which changes sech²x by 2|x| units, |x| < 400 before it is 0.
+    scale = potential.parameter if potential.name == "log_cosh" else 0.0
+    units = 12 + 4 * np.minimum(scale * np.abs(z), 400)
+    for compiled, truth in (
+        (phi, potential.value(z)),
+        (s.ravel(), potential.derivative(z)),
+        (d.ravel(), potential.second_derivative(z)),
+    ):
+        equal = compiled == truth  # also where both are infinite
+        near = np.abs(compiled[~equal] - truth[~equal])
+        # Below 1e-300 the exponent of the compiled exponential ends.
+        bound = units[~equal] * np.finfo(float).eps * np.abs(truth[~equal]) + 1e-300
+        assert np.all(near <= bound)
+
+
+@potentials
+def test_compiled_potentials_do_not_hide_nan(potential):
+    up, one = np.full((1, 1, 1, 5), np.nan), np.ones((1, 1, 1, 1))
+    settings = potential.code, potential.parameter
+    s, _ = kernels.responses(up, one, np.zeros(1), *settings)
+    assert np.isnan(s).all()
+    assert np.isnan(kernels.energy(up, one, np.zeros(1), np.ones(1), *settings)).all()
+
+
+def test_codes_are_those_of_the_potentials():
+    constants = [getattr(kernels, name.upper()) for name in NAMES]
+    assert constants == [make_potential(name).code for name in NAMES] == list(range(7))
+
+
+def inner(x, y):
+    """⟨x, y⟩ in double precision."""
+    return float(np.vdot(x.astype(np.float64), y.astype(np.float64)))
+
+
+def assert_adjoint(*products, size, dtype, count):
+    """All inner products agree to 64 eps √n, relative to `size` = ‖image‖ ‖argument‖."""
+    assert np.ptp(products) <= 64 * np.finfo(dtype).eps * np.sqrt(count) * size
+
+
+@given(problems())
+def test_the_three_bilinear_kernels_are_adjoint_to_each_other(problem):
+    up, A, z = problem.inputs("up A z")
+    Au = kernels.correlate(up, A)
+    in_image = inner(up, kernels.correlate_adjoint(z, A))
+    in_filters = inner(A, kernels.correlate_adjoint_filters(up, z))
+    size = max(np.linalg.norm(Au), np.linalg.norm(up) * np.linalg.norm(A)) * np.linalg.norm(z)
+    assert_adjoint(inner(Au, z), in_image, in_filters, size=size, dtype=up.dtype, count=z.size)
+
+
+@given(problems())
+def test_the_tangent_with_exchanged_filters_is_the_cotangent(problem):
+    vp, qp, A, C, d = problem.inputs("up qp A C d")
+    forward, backward = kernels.tangent(vp, A, C, d), kernels.tangent(qp, C, A, d)
+    size = np.linalg.norm(vp) * np.linalg.norm(qp) * np.abs(d).max()
+    size *= np.linalg.norm(A) * np.linalg.norm(C)
+    products = inner(forward, qp), inner(vp, backward)
+    assert_adjoint(*products, size=size, dtype=vp.dtype, count=d.size)
+
+
+@potentials
+@given(problem=problems())
+def test_parameter_gradients_are_adjoint_to_the_derivatives_of_the_field(potential, problem):
+    """F is linear in C and in w; its derivative in A along δA is Cᵀ(w ⊙ σ′ ⊙ δA u)."""
+    up, qp, A, C, b, w = problem.inputs("up qp A C b w")
+    settings = potential.code, potential.parameter
+    s, d = kernels.responses(up, A, b, *settings)
+    d = np.ascontiguousarray(per_filter(w) * d)
+    g_A, g_C, _, g_w = kernels.parameters(up, qp, A, C, s, d, w)
+    F_q = inner(kernels.field(up, A, C, b, w, *settings), qp)
+    dA = np.roll(C, 1, axis=0)
+    along = inner(kernels.tangent(up, dA, C, d), qp)
+    norms = {name: np.linalg.norm(x) for name, x in problem.double.items()}
+    outer = norms["w"] * norms["C"] * norms["qp"] * problem.double["d"].shape[1]
+    count = s.size * A[0].size
+    size = outer * max(np.linalg.norm(s), np.abs(d).max() * norms["up"] * norms["C"])
+    size = dict(size=size, dtype=up.dtype, count=count)
+    assert_adjoint(F_q, inner(g_C, C), inner(g_w, w), **size)
+    assert_adjoint(along, inner(g_A, dA), **size)
+
+
+SMALL = (3, 2, 5, 6), (3, 2, 3, 5)
+LONG = (8, 1, 40, 60), (4, 1, 3, 3)  # long enough for two threads to meet in shared memory
+
+
+def outputs(dtype, shapes=SMALL):
+    """Every output of every kernel on one problem, in a fixed order."""
+    problem = Problem(*shapes, 7, dtype)
+    up, qp, A, C, b, w, z, d = problem.inputs("up qp A C b w z d")
+    yield kernels.correlate(up, A)
+    yield kernels.correlate_adjoint(z, A)
+    yield kernels.correlate_adjoint_filters(up, z)
+    yield kernels.tangent(up, A, C, d)
+    yield from kernels.parameters(up, qp, A, C, z, d, w)
+    for potential in POTENTIALS:
+        settings = potential.code, potential.parameter
+        yield kernels.field(up, A, C, b, w, *settings)
+        yield kernels.energy(up, A, b, w, *settings)
+        yield from kernels.responses(up, A, b, *settings)
+
+
+def save_outputs(path, dtype, shapes=SMALL, threads=1):
+    """Write `outputs` to a file, computed with the given number of threads."""
+    numba.set_num_threads(threads)
+    np.savez(path, *outputs(np.dtype(dtype), shapes))
+
+
+def run_in_new_process(code, *paths, **environment):
+    """Run Python code that raises on warnings, with `paths` in front of the module path."""
+    path = os.pathsep.join(map(str, [*paths, TESTS, TESTS.parent]))
+    completed = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=TESTS,
+        env=os.environ | environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_results_are_bit_identical_for_every_number_of_threads(dtype, tmp_path):
+    name = np.dtype(dtype).name
+    # Ten runs with two threads, because threads that share memory do not collide every time.
+    code = f"""
+import test_kernels as t
+for run in range(11):
+    t.save_outputs(f"{tmp_path}/{{run}}.npz", "{name}", t.LONG, threads=min(run + 1, 2))
+"""
+    run_in_new_process(code, NUMBA_NUM_THREADS="2")
+    with np.load(tmp_path / "0.npz") as one_thread:
+        assert len(one_thread.files) == 8 + 4 * len(POTENTIALS)
+        for run in range(1, 11):
+            with np.load(tmp_path / f"{run}.npz") as two_threads:
+                for key, expected in one_thread.items():
+                    np.testing.assert_array_equal(two_threads[key], expected, strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_kernels_run_without_the_compiler(dtype, tmp_path):
+    """Plain Python gives the same to a few units: only multiply-adds round differently."""
+    code = f"import test_kernels as t; t.save_outputs('{tmp_path}/plain.npz', '{np.dtype(dtype)}')"
+    run_in_new_process(code, NUMBA_DISABLE_JIT="1")
+    compiled = list(outputs(dtype))
+    with np.load(tmp_path / "plain.npz") as plain:
+        assert len(plain.files) == len(compiled)
+        for key, result in zip(plain.files, compiled, strict=True):
+            bound = 1000 * np.finfo(dtype).eps * np.abs(result).max()
+            assert plain[key].dtype == dtype
+            assert np.abs(plain[key] - result).max() <= bound
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    problem = Problem((3, 2, 7, 5), (4, 2, 3, 3), 3, np.float64)
+    up, A, C, b, w = problem.inputs("up A C b w")
+    batch = kernels.field(up, A, C, b, w, kernels.LOG_COSH, 100.0)
+    for n in range(3):
+        alone = kernels.field(up[n : n + 1].copy(), A, C, b, w, kernels.LOG_COSH, 100.0)
+        np.testing.assert_array_equal(batch[n : n + 1], alone)
+
+
+def test_arguments_are_left_alone():
+    problem = Problem((2, 1, 4, 3), (2, 1, 3, 3), 5, np.float64)
+    names = "up qp A C b w z d"
+    before = [x.copy() for x in problem.inputs(names)]
+    list(outputs(np.float64))
+    up, qp, A, C, b, w, z, d = problem.inputs(names)
+    kernels.field(up, A, C, b, w, kernels.LORENTZIAN, 0.0)
+    kernels.parameters(up, qp, A, C, z, d, w)
+    for x, original in zip(problem.inputs(names), before, strict=True):
+        np.testing.assert_array_equal(x, original)
+
+
+def test_editing_a_row_function_recompiles_the_kernels_that_contain_it(tmp_path):
+    package = tmp_path / "refimpl"
+    source = TESTS.parent / "refimpl" / "kernels"
+    shutil.copytree(source, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").touch()
+    code = (
+        "import numpy as np; from refimpl.kernels import correlate; one = np.ones((1, 1, 1, 1)); "
+        "print(correlate(one, one).item())"
+    )
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert float(run_in_new_process(code, tmp_path, **cache)) == 1.0
+    rows = package / "kernels" / "rows.py"
+    text = rows.read_text()
+    assert "z[j] = bias\n" in text
+    rows.write_text(text.replace("z[j] = bias\n", "z[j] = bias + 41\n"))
+    assert float(run_in_new_process(code, tmp_path, **cache)) == 42.0
