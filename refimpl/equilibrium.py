@@ -1,0 +1,130 @@
+"""The reconstruction u* = T(u*) by any forward solver, by name.
+
+    every model   picard, anderson, newton_krylov
+    tied only     nesterov, lbfgs, newton (on the energy E; there is none when untied)
+
+All share one relative residual, ‖T(u) − u‖ / max(‖u‖, ‖u0‖) per image, so that a tolerance means
+the same for each. The residual scales with τ and does not bound the error ‖u − u*‖ by itself:
+`refimpl.certificates` does.
+"""
+
+import numpy as np
+
+from refimpl import solvers
+from refimpl.arrays import Array, as_images
+from refimpl.maps import Step, TiedStep, largest_safe_step
+from refimpl.preconditioners import find_preconditioner
+from refimpl.results import BreakdownError, SolverResult
+
+ANY_MODEL = ("picard", "anderson", "newton_krylov")
+TIED_ONLY = ("nesterov", "lbfgs", "newton")
+
+
+def reconstruct(
+    step: Step,
+    u0: Array | None = None,
+    *,
+    method: str = "picard",
+    tol: float = 1e-6,
+    preconditioner: str | None = None,
+    **options,
+) -> SolverResult:
+    """Solve u = T(u), E8.
+
+    Parameters
+    ----------
+    step : Step
+    u0 : array (N, C, H, W), optional
+        Start; left out: Kᵀ y.
+    method : str
+        One of `ANY_MODEL`, or of `TIED_ONLY` for a `TiedStep`.
+    tol : float
+        Relative residual to reach for each image.
+    preconditioner : "jacobi", "circulant" or None
+        For `newton` and `newton_krylov` only.
+    **options
+        Options of the solver, such as `max_iterations`; unknown ones raise TypeError there.
+
+    Returns
+    -------
+    SolverResult
+        Whether each image converged, and what to change where it did not.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method or preconditioner.
+    TypeError
+        For a method that needs an energy on an untied model.
+    BreakdownError
+        When iterates become infinite or NaN; for `picard` with the largest safe τ.
+    """
+    check_method(step, method, preconditioner)
+    u0 = step.datafit.operator.adjoint(step.datafit.y) if u0 is None else u0
+    as_images(u0, "u0", step.field.bank.image_shape)
+    if preconditioner is not None:
+        options["preconditioner"] = find_preconditioner(preconditioner)
+    return RUNNERS[method](step, u0, tol=tol, **options)
+
+
+def check_method(step: Step, method: str, preconditioner: str | None) -> None:
+    """Raise unless the method exists, fits the model, and can use the preconditioner."""
+    if method not in RUNNERS:
+        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(RUNNERS)}")
+    if method in TIED_ONLY and not isinstance(step, TiedStep):
+        raise TypeError(
+            f"method {method!r} minimises an energy, and an untied model (C given) has none; "
+            f"use one of {', '.join(ANY_MODEL)}"
+        )
+    if preconditioner is not None and not method.startswith("newton"):
+        raise ValueError(f"method {method!r} takes no preconditioner; newton and newton_krylov do")
+
+
+def _picard(step: Step, u0: Array, **options) -> SolverResult:
+    try:
+        result = solvers.picard(step.apply, u0, **options)
+    except BreakdownError as error:
+        raise BreakdownError(f"{error}; {step_advice(step)}") from error
+    if result.all_converged:
+        return result
+    # Beyond the safe step a bounded σ makes the iterates oscillate without growing.
+    grew = np.any(result.residuals > result.history[0])
+    if grew or step.tau > largest_safe_step(step):
+        result = result._replace(message=f"{result.message}; {step_advice(step)}")
+    return result
+
+
+def step_advice(step: Step) -> str:
+    """What to say of τ when the plain iteration diverges or stalls."""
+    safe = largest_safe_step(step)
+    if isinstance(step, TiedStep):
+        return f"tau is {step.tau:.3g}, and a convex energy needs tau < {safe:.3g}"
+    return (
+        f"tau is {step.tau:.3g}; try one below {safe:.3g} (no tau is safe for every untied model)"
+    )
+
+
+def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
+    return solvers.lbfgs(
+        [_objective(step.image(n)) for n in range(len(u0))], u0, step=step.tau, **options
+    )
+
+
+def _objective(step: TiedStep):
+    return lambda u: (float(step.energy(u)[0]), step.gradient(u))
+
+
+RUNNERS = {
+    "picard": _picard,
+    "anderson": lambda step, u0, **options: solvers.anderson(step.apply, u0, **options),
+    "newton_krylov": lambda step, u0, **options: solvers.newton_krylov(
+        step.direction, step.linearize, u0, step=step.tau, **options
+    ),
+    "nesterov": lambda step, u0, **options: solvers.nesterov(
+        step.gradient, u0, step=step.tau, **options
+    ),
+    "lbfgs": _lbfgs,
+    "newton": lambda step, u0, **options: solvers.newton(
+        step.energy, step.linearize, u0, step=step.tau, **options
+    ),
+}

@@ -1,0 +1,57 @@
+"""The field of experts as the paper writes it: five functions of a bank, a potential and θ.
+
+γ is left to the caller. Everything is plain NumPy on the bank's three maps and accepts complex
+arrays, which is what the complex-step check needs.
+"""
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.parameters import Parameters
+
+
+def energy(bank, potential, theta: Parameters, u: Array) -> Array:
+    """Σ_k w_k Σ φ((A u + b)_k) for each image, shape (N,), E2."""
+    values = bank.per_filter(theta.weights) * potential.value(preactivation(bank, theta, u))
+    return values.reshape(u.shape[0], -1).sum(axis=1)
+
+
+def value(bank, potential, theta: Parameters, u: Array) -> Array:
+    """Cᵀ( w ⊙ σ(A u + b) ), E3."""
+    s = potential.derivative(preactivation(bank, theta, u))
+    return bank.adjoint(theta.synthesis, bank.per_filter(theta.weights) * s)
+
+
+def responses(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Array]:
+    """σ(z) and σ′(z) at z = A u + b."""
+    z = preactivation(bank, theta, u)
+    return potential.derivative(z), potential.second_derivative(z)
+
+
+def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:
+    """Cᵀ( d ⊙ A v ), E4; with A and C exchanged it is E5."""
+    return bank.adjoint(C, d * bank.apply(A, v))
+
+
+def parameter_vjp(
+    bank, theta: Parameters, u: Array, q: Array, s: Array, d: Array
+) -> tuple[Array, ...]:
+    """(∂_θ F)ᵀ q, E6, for (A, C, b, w); that for C and w still lacks the factor γ.
+
+    F = γ B(C, ·)ᵀ(w ⊙ σ(B(A, u) + b)), so ⟨F, q⟩ = γ ⟨w ⊙ σ(z), B(C, q)⟩. Differentiating by
+    A and b goes through σ, with the cotangent r = d ⊙ Cq of z, d = γ w ⊙ σ′; by C and w it
+    does not.
+    """
+    Cq = bank.apply(theta.synthesis, q)
+    r = d * Cq
+    return (
+        bank.adjoint_filters(u, r),
+        bank.adjoint_filters(q, bank.per_filter(theta.weights) * s),
+        bank.sum_per_filter(r),
+        bank.sum_per_filter(s * Cq),
+    )
+
+
+def preactivation(bank, theta: Parameters, u: Array) -> Array:
+    """z = A u + b."""
+    return bank.apply(theta.A, u) + bank.per_filter(np.asarray(theta.b))

@@ -1,0 +1,216 @@
+"""Implicit differentiation: the hypergradient dℓ/dθ at a fixed point, by six methods (E9, E10).
+
+u* = T(u*, θ) gives (I − ∂_u T) du = ∂_θ T dθ, hence with the adjoint state q
+
+    (I − ∂_u T)ᵀ q = ∇ℓ(u*)        E9        dℓ/dθ = (∂_θ T)ᵀ q        E10
+
+I − ∂_u T = τ J with J = ∂_u G, so the Krylov methods solve Jᵀ p = ∇ℓ(u*) for p = τ q, which is
+better scaled; tied, J is the Hessian of the energy.
+
+    cg             conjugate gradients on the Hessian; tied models only
+    gmres          nonsymmetric Krylov
+    bicgstab       nonsymmetric Krylov
+    neumann        q ← ∇ℓ + (∂_u T)ᵀ q, the adjoint fixed-point iteration
+    anderson       the same, accelerated
+    jacobian_free  q = ∇ℓ: the first term of the Neumann series; not the gradient
+
+`unrolled_hypergradient` differentiates K steps of the iteration itself.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl import solvers
+from refimpl.arrays import Array, norm
+from refimpl.maps import Step, StepLinearization, TiedStepLinearization
+from refimpl.parameters import Parameters, add
+from refimpl.preconditioners import find_preconditioner
+from refimpl.results import NotConvergedError, SolverResult
+
+KRYLOV = {"cg": solvers.cg, "gmres": solvers.gmres, "bicgstab": solvers.bicgstab}
+STATIONARY = {"neumann": solvers.picard, "anderson": solvers.anderson}
+METHODS = (*KRYLOV, *STATIONARY, "jacobian_free")
+
+
+class Hypergradient(NamedTuple):
+    """dℓ/dθ with the adjoint solve that it came from.
+
+    Attributes
+    ----------
+    gradient : Parameters
+        dℓ/dθ, E10, summed over the batch.
+    adjoint : SolverResult
+        The adjoint state q of E9 with its convergence.
+    exact : bool
+        False for methods that do not aim at the gradient (`jacobian_free`).
+    """
+
+    gradient: Parameters
+    adjoint: SolverResult
+    exact: bool
+
+
+def hypergradient(
+    step: Step,
+    state: SolverResult,
+    loss_gradient: Array,
+    *,
+    method: str | None = None,
+    tol: float = 1e-10,
+    allow_unconverged: bool = False,
+    **options,
+) -> Hypergradient:
+    """dℓ/dθ at the fixed point `state.x`, E9 and E10.
+
+    Parameters
+    ----------
+    step : Step
+    state : SolverResult
+        The forward solution.
+    loss_gradient : array (N, C, H, W)
+        ∇ℓ(u*).
+    method : str, optional
+        One of `METHODS`; left out: "cg" for tied models, else "gmres".
+    tol : float
+        Relative residual of the adjoint system E9 for each image.
+    allow_unconverged : bool
+        Compute also where the forward or the adjoint solve did not converge.
+    **options
+        Options of the adjoint solver; `preconditioner` by name.
+
+    Raises
+    ------
+    NotConvergedError
+        If the state or the adjoint did not converge and `allow_unconverged` is False.
+    TypeError
+        For "cg" on an untied model, whose Jacobian is not symmetric.
+    """
+    _require(state, "the forward solve", allow_unconverged)
+    linearization = step.linearize(state.x)
+    adjoint = solve_adjoint(linearization, loss_gradient, method=method, tol=tol, **options)
+    _require(adjoint, "the adjoint solve", allow_unconverged)
+    return Hypergradient(linearization.params_vjp(adjoint.x), adjoint, method != "jacobian_free")
+
+
+def solve_adjoint(
+    linearization: StepLinearization,
+    loss_gradient: Array,
+    *,
+    method: str | None = None,
+    tol: float = 1e-10,
+    preconditioner: str | None = None,
+    **options,
+) -> SolverResult:
+    """Solve (I − ∂_u T)ᵀ q = ∇ℓ for q, E9, for each image to the relative residual `tol`."""
+    tied = isinstance(linearization, TiedStepLinearization)
+    method = method or ("cg" if tied else "gmres")
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if method == "cg" and not tied:
+        raise TypeError(
+            "method 'cg' needs a symmetric Jacobian, and that of an untied model (C given) is not; "
+            "use 'gmres' or 'bicgstab'"
+        )
+    if method in KRYLOV:
+        return _krylov(linearization, loss_gradient, method, preconditioner, tol=tol, **options)
+    if preconditioner is not None:
+        raise ValueError(f"method {method!r} takes no preconditioner; {', '.join(KRYLOV)} do")
+    if method == "jacobian_free":
+        return _jacobian_free(linearization, loss_gradient, **options)
+    return _stationary(linearization, loss_gradient, method, tol=tol, **options)
+
+
+def _krylov(linearization, loss_gradient, method, preconditioner, **options) -> SolverResult:
+    """Jᵀ p = ∇ℓ, q = p / τ; the relative residual is that of E9, since both sides scale by τ."""
+    if preconditioner is not None:
+        options["preconditioner"] = find_preconditioner(preconditioner)(linearization)
+    result = KRYLOV[method](linearization.direction_vjp, loss_gradient, **options)
+    return result._replace(x=result.x / linearization.step.tau)
+
+
+def _stationary(linearization, loss_gradient, method, **options) -> SolverResult:
+    """q ← ∇ℓ + (∂_u T)ᵀ q; its change is the residual of E9, measured against ‖∇ℓ‖."""
+    return STATIONARY[method](
+        lambda q: loss_gradient + linearization.vjp(q),
+        loss_gradient,
+        reference=norm(loss_gradient),
+        **options,
+    )
+
+
+def _jacobian_free(linearization, loss_gradient) -> SolverResult:
+    """q = ∇ℓ, with the relative residual ‖(∂_u T)ᵀ∇ℓ‖ / ‖∇ℓ‖ that it leaves in E9."""
+    scale = norm(loss_gradient)
+    residuals = norm(linearization.vjp(loss_gradient)) / np.where(scale > 0, scale, 1)
+    count = np.zeros(len(scale), dtype=int)
+    return SolverResult(
+        loss_gradient,
+        np.ones(len(scale), bool),
+        count,
+        residuals,
+        0,
+        1,
+        residuals[None],
+        "jacobian_free: q = ∇ℓ by definition; the residual says how far from the adjoint state",
+    )
+
+
+def unrolled_hypergradient(
+    step: Step, u0: Array, loss_gradient, iterations: int
+) -> tuple[Array, Parameters]:
+    """u_K after K = `iterations` steps from `u0`, and dℓ(u_K)/dθ by reverse mode.
+
+    u_{k+1} = T(u_k, θ). With q_K = ∇ℓ(u_K), for k = K − 1, …, 0:
+
+        dℓ/dθ += (∂_θ T(u_k))ᵀ q_{k+1}        q_k = (∂_u T(u_k))ᵀ q_{k+1}
+
+    Every √K-th state is stored and the ones between are computed again, so that 2√K images
+    are held. The start u0 does not depend on θ.
+
+    Parameters
+    ----------
+    loss_gradient : callable
+        u ↦ ∇ℓ(u).
+
+    Raises
+    ------
+    ValueError
+        If `iterations` is not an integer of at least 1.
+    """
+    if not isinstance(iterations, (int, np.integer)) or iterations < 1:
+        raise ValueError(f"iterations: given {iterations!r}, expected an integer of at least 1")
+    stride = max(1, int(np.sqrt(iterations)))
+    stored, u = [], u0
+    for k in range(iterations):
+        if k % stride == 0:
+            stored.append(u)
+        u = step.apply(u)
+    q, gradient = loss_gradient(u), None
+    for segment in reversed(range(len(stored))):
+        length = min(stride, iterations - segment * stride)
+        for state in reversed(_trajectory(step, stored[segment], length)):
+            linearization = step.linearize(state)
+            part = linearization.params_vjp(q)
+            gradient = part if gradient is None else add(gradient, part)
+            q = linearization.vjp(q)
+    return u, gradient
+
+
+def _trajectory(step: Step, u: Array, length: int) -> list[Array]:
+    """u, T(u), …, `length` states in all."""
+    states = [u]
+    while len(states) < length:
+        states.append(step.apply(states[-1]))
+    return states
+
+
+def _require(result: SolverResult, what: str, allow_unconverged: bool) -> None:
+    if not allow_unconverged and not result.all_converged:
+        missed = np.flatnonzero(~result.converged)
+        raise NotConvergedError(
+            f"hypergradient: {what} did not converge for {len(missed)} of {len(result.converged)} "
+            "images "
+            f"(largest relative residual {result.residuals.max():.2e}; {result.message}); "
+            "solve further, or pass allow_unconverged=True for an inexact gradient"
+        )

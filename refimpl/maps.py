@@ -1,0 +1,164 @@
+"""The step T, whose fixed point is the reconstruction, and its linearisation (E8).
+
+    G(u) = λ Kᵀ(K u − y) + F(u)        T(u) = u − τ G(u)        u* = T(u*)  ⇔  G(u*) = 0
+
+Tied: G = ∇E with E of E2, so T is a gradient step and u* a stationary point of E. Untied: no
+energy exists. With J = ∂_u G = λ KᵀK + ∂F,
+
+    ∂_u T v = v − τ J v      (∂_u T)ᵀ q = q − τ Jᵀ q      (∂_θ T)ᵀ q = −τ (∂_θ F)ᵀ q.
+
+The fixed point does not depend on τ; the speed, and the convergence, of u ← T(u) do.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from refimpl.arrays import Array, positive, same_dtype
+from refimpl.datafit import DataFit
+from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedFieldsOfExperts
+from refimpl.operators.banks import is_complex
+from refimpl.operators.spectral_norm import bank_norm, operator_norm
+from refimpl.parameters import Parameters, scale
+
+
+@dataclass(frozen=True)
+class Step:
+    """T(u) = u − τ ( λ Kᵀ(K u − y) + F(u) ), E8, for an untied field.
+
+    Attributes
+    ----------
+    datafit : DataFit
+    field : FieldsOfExperts
+    tau : float
+        τ > 0.
+    """
+
+    datafit: DataFit
+    field: FieldsOfExperts
+    tau: float
+
+    def __post_init__(self):
+        # A NumPy scalar would turn float32 images into float64.
+        object.__setattr__(self, "tau", positive(self.tau, "tau"))
+        image, domain = self.field.bank.image_shape, tuple(self.datafit.operator.domain_shape)
+        if image != domain:
+            raise ValueError(
+                f"Step: the field acts on images {image}, the operator on {domain}; make them equal"
+            )
+        if not is_complex(self.field.parameters.A):
+            same_dtype(y=self.datafit.y, A=self.field.parameters.A)
+
+    def apply(self, u: Array) -> Array:
+        """T(u), E8."""
+        return u - self.tau * self.direction(u)
+
+    def direction(self, u: Array) -> Array:
+        """G(u) = λ Kᵀ(K u − y) + F(u), which vanishes at the fixed point."""
+        return self.datafit.gradient(u) + self.field.value(u)
+
+    def linearize(self, u: Array) -> "StepLinearization":
+        """T with its derivatives at `u`."""
+        return StepLinearization(self, self.field.linearize(u))
+
+    def image(self, n: int) -> "Step":
+        """The step for image n alone, a batch of one."""
+        return replace(self, datafit=self.datafit.image(n))
+
+
+class TiedStep(Step):
+    """The gradient step T(u) = u − τ ∇E(u) on the energy of E2."""
+
+    def energy(self, u: Array) -> Array:
+        """E(u) = λ/2 ‖K u − y‖² + R(u), one value for each image, E2."""
+        return self.datafit.energy(u) + self.field.energy(u)
+
+    def gradient(self, u: Array) -> Array:
+        """∇E(u)."""
+        return self.direction(u)
+
+    def linearize(self, u: Array) -> "TiedStepLinearization":
+        """T with its derivatives at `u`."""
+        return TiedStepLinearization(self, self.field.linearize(u))
+
+
+@dataclass(frozen=True)
+class StepLinearization:
+    """T and G at one u.
+
+    Attributes
+    ----------
+    step : Step
+    field : FieldLinearization
+    """
+
+    step: Step
+    field: FieldLinearization
+
+    @property
+    def u(self) -> Array:
+        """The state at which everything is evaluated."""
+        return self.field.u
+
+    @cached_property
+    def direction(self) -> Array:
+        """G(u)."""
+        return self.step.datafit.gradient(self.u) + self.field.value
+
+    @property
+    def value(self) -> Array:
+        """T(u) = u − τ G(u), E8."""
+        return self.u - self.step.tau * self.direction
+
+    def direction_jvp(self, v: Array) -> Array:
+        """J v = λ KᵀK v + ∂F v."""
+        return self.step.datafit.hvp(v) + self.field.jvp(v)
+
+    def direction_vjp(self, q: Array) -> Array:
+        """Jᵀ q = λ KᵀK q + (∂F)ᵀ q."""
+        return self.step.datafit.hvp(q) + self.field.vjp(q)
+
+    def jvp(self, v: Array) -> Array:
+        """∂_u T v = v − τ J v, E8."""
+        return v - self.step.tau * self.direction_jvp(v)
+
+    def vjp(self, q: Array) -> Array:
+        """(∂_u T)ᵀ q = q − τ Jᵀ q, E8."""
+        return q - self.step.tau * self.direction_vjp(q)
+
+    def params_vjp(self, q: Array) -> Parameters:
+        """(∂_θ T)ᵀ q = −τ (∂_θ F)ᵀ q, E8, summed over the batch."""
+        return scale(-self.step.tau, self.field.params_vjp(q))
+
+
+class TiedStepLinearization(StepLinearization):
+    """∇E at one u: J is the Hessian H = λ KᵀK + ∇²R, symmetric."""
+
+    @property
+    def gradient(self) -> Array:
+        """∇E(u)."""
+        return self.direction
+
+    def hvp(self, v: Array) -> Array:
+        """H v."""
+        return self.direction_jvp(v)
+
+
+def make_step(datafit: DataFit, field: FieldsOfExperts, tau: float) -> Step:
+    """`TiedStep` for a tied field, else `Step`."""
+    tied = isinstance(field, TiedFieldsOfExperts)
+    return (TiedStep if tied else Step)(datafit, field, tau)
+
+
+def lipschitz_bound(step: Step) -> float:
+    """L ≥ ‖J(u)‖ for every u: L = λ ‖K‖² + γ max|w| sup|σ′| ‖A‖ ‖C‖."""
+    theta, bank = step.field.parameters, step.field.bank
+    norm_A = bank_norm(bank, theta.A)
+    norm_C = norm_A if theta.tied else bank_norm(bank, theta.C)
+    curvature = float(theta.gamma * abs(theta.weights).max()) * step.field.potential.sup_second
+    norm_K = operator_norm(step.datafit.operator, dtype=step.datafit.y.dtype)
+    return step.datafit.lam * norm_K**2 + curvature * norm_A * norm_C
+
+
+def largest_safe_step(step: Step) -> float:
+    """2 / L: for a tied convex energy, u ← T(u) converges for every τ below it."""
+    return 2 / lipschitz_bound(step)

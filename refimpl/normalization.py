@@ -1,0 +1,67 @@
+"""Spectral normalisation A = s Â / ‖Â‖ of a bank's coefficients, with the norm exact or frozen.
+
+The norm is that of the whole operator under its boundary and image size. Training moves Â; the
+field sees A, whose norm is s throughout, so that one step size serves the whole training.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from refimpl.arrays import Array, positive
+from refimpl.operators import DenseBank, FilterBank
+from refimpl.operators.banks import Analysis
+from refimpl.operators.spectral_norm import leading_triplet
+
+
+class Normalization:
+    """The reparametrisation A = s Â / ‖Â‖ of a bank's coefficients, and its adjoint.
+
+        dA = (s / ‖Â‖) (dÂ − Â d‖Â‖ / ‖Â‖),   d‖Â‖ = ⟨p, B(dÂ, q)⟩ = ⟨B*(q, p), dÂ⟩
+
+    for a simple largest singular value with singular vectors B(Â, q) = ‖Â‖ p. The adjoint
+    sends g = ∂ℓ/∂A to
+
+        exact   (s / ‖Â‖) (g − ⟨g, Â⟩ / ‖Â‖ · B*(q, p))
+        frozen  (s / ‖Â‖) g
+
+    Frozen is what the authors do; it drops the second term and is not the gradient.
+
+    Parameters
+    ----------
+    bank : FilterBank or DenseBank
+        Fixes boundary and image size, on which the norm depends.
+    derivative : "exact" or "frozen"
+    norm : float
+        s, the spectral norm that A gets.
+    """
+
+    def __init__(
+        self,
+        bank: FilterBank | DenseBank,
+        derivative: Literal["exact", "frozen"] = "exact",
+        *,
+        norm: float = 1.0,
+        tol: float = 1e-12,
+    ):
+        if derivative not in ("exact", "frozen"):
+            raise ValueError(
+                f"Normalization: derivative is {derivative!r}, expected 'exact' or 'frozen'"
+            )
+        self.bank, self.derivative, self.tol = bank, derivative, tol
+        self.norm = positive(norm, "Normalization: norm")
+
+    def apply(self, raw: Array) -> Array:
+        """A = s Â / ‖Â‖."""
+        return raw * (self.norm / self._triplet(raw).value)
+
+    def vjp(self, raw: Array, gradient: Array) -> Array:
+        """Gradient with respect to Â from the gradient with respect to A."""
+        value, left, right = self._triplet(raw)
+        if self.derivative == "exact":
+            along = np.vdot(gradient, raw) / value
+            gradient = gradient - along * self.bank.adjoint_filters(right, left)
+        return gradient * (self.norm / value)
+
+    def _triplet(self, raw: Array):
+        return leading_triplet(Analysis(self.bank, raw), tol=self.tol, dtype=raw.dtype)

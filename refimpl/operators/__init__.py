@@ -1,0 +1,32 @@
+"""Linear operators: the forward operators K, and the banks behind the analysis operators A and C.
+
+Every operator knows its `domain_shape` and `range_shape` (of one image, without the batch
+axis), its forward map `matvec` and its `adjoint`, both on batches. One dot test,
+⟨Ku, z⟩ = ⟨u, Kᵀz⟩, certifies each of them. Products, sums and multiples of operators are
+operators.
+"""
+
+from refimpl.operators.banks import DenseBank, FilterBank
+from refimpl.operators.base import FromScipy, LinearOperator, Operator
+from refimpl.operators.convolution import Convolution
+from refimpl.operators.padding import BOUNDARIES, Padding
+from refimpl.operators.pointwise import Identity, Mask, Matrix, block_mask, random_mask, row_mask
+from refimpl.operators.spectral_norm import operator_norm
+
+__all__ = [
+    "BOUNDARIES",
+    "Convolution",
+    "DenseBank",
+    "FilterBank",
+    "FromScipy",
+    "Identity",
+    "LinearOperator",
+    "Mask",
+    "Matrix",
+    "Operator",
+    "Padding",
+    "block_mask",
+    "operator_norm",
+    "random_mask",
+    "row_mask",
+]

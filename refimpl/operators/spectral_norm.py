@@ -1,0 +1,77 @@
+"""Spectral norms ‖M‖ = max ‖M u‖ / ‖u‖ of whole operators.
+
+A norm depends on the boundary and on the image size, so it is taken of the operator that is
+used, never of a small patch. For a filter bank under periodic boundary, the Fourier transform
+makes A block diagonal and the norm is exact:
+
+    ‖A‖ = max_ω ‖Â(ω)‖₂,   Â(ω) the (F, C) matrix of the filters' transforms.
+
+Everything else goes through Golub-Kahan-Lanczos iteration to a stated accuracy.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.operators.banks import Analysis, DenseBank, FilterBank
+from refimpl.operators.base import LinearOperator
+from refimpl.operators.convolution import wrap
+from refimpl.solvers import singular_triplet
+
+
+class SingularTriplet(NamedTuple):
+    """The largest singular value of M with its vectors: M right = value · left."""
+
+    value: float
+    left: Array
+    right: Array
+
+
+def leading_triplet(
+    operator: LinearOperator, *, tol: float = 1e-12, dtype: np.dtype = np.float64
+) -> SingularTriplet:
+    """Largest singular value and its singular vectors, to a relative accuracy `tol`.
+
+    `tol` is not taken below 64 times the unit roundoff of `dtype`, which no iteration reaches.
+    """
+    tol = max(tol, 64 * float(np.finfo(dtype).eps))
+    start = random_start(operator, dtype)
+    result = singular_triplet(operator.matvec, operator.adjoint, start, tol=tol)
+    return SingularTriplet(result[0], result[1], result[2])
+
+
+def random_start(operator: LinearOperator, dtype: np.dtype) -> Array:
+    """Random with a fixed seed: a smooth start could be orthogonal to the vector sought."""
+    return np.random.default_rng(0).standard_normal((1, *operator.domain_shape)).astype(dtype)
+
+
+def operator_norm(
+    operator: LinearOperator, *, tol: float = 1e-12, dtype: np.dtype = np.float64
+) -> float:
+    """Spectral norm of any operator by Lanczos iteration, to a relative accuracy `tol`.
+
+    `dtype` is that of the operator's coefficients. An operator that maps a random image to zero
+    is zero.
+    """
+    if not operator.matvec(random_start(operator, dtype)).any():
+        return 0.0
+    return float(leading_triplet(operator, tol=tol, dtype=dtype).value)
+
+
+def bank_norm(bank: FilterBank | DenseBank, A: Array, *, tol: float = 1e-12) -> float:
+    """‖A‖: exact for dense banks and under periodic boundary, else by Lanczos to `tol`."""
+    if isinstance(bank, DenseBank):
+        return float(np.linalg.norm(A, 2))
+    if bank.boundary == "periodic":
+        return periodic_norm(A, bank.image_shape[1:])
+    return operator_norm(Analysis(bank, A), tol=tol, dtype=A.dtype)
+
+
+def periodic_norm(A: Array, image_size: tuple[int, int]) -> float:
+    """max_ω ‖Â(ω)‖₂ over the frequencies of an (H, W) grid.
+
+    A filter larger than the image wraps around it: its taps are summed modulo (H, W).
+    """
+    symbol = np.fft.fft2(wrap(A, image_size)).reshape(*A.shape[:2], -1)
+    return float(np.linalg.norm(np.moveaxis(symbol, 2, 0), 2, axis=(1, 2)).max())

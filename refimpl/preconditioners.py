@@ -1,0 +1,124 @@
+"""Preconditioners M ≈ J for the linear systems with J = λ KᵀK + ∂F, or with its transpose.
+
+    jacobi     M = diag(J): the diagonal of λ KᵀK plus Σ_k over taps of A_k C_k d_k
+    circulant  M = S Q S: Q the circular convolution by J's answer to a unit impulse at the
+               centre, with σ′ replaced by its mean over each filter's responses, inverted by the
+               FFT; S = diag(J)^(1/4), scaled to mean 1, restores half of what varies over the
+               image (measured on blur: half as many iterations as without S)
+
+Both are approximations that change the number of iterations, never the solution. Each builder
+takes a linearisation and returns the map r ↦ M⁻¹ r.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.maps import StepLinearization
+from refimpl.operators import DenseBank, Identity, Mask
+
+
+def jacobi(linearization: StepLinearization) -> Callable[[Array], Array]:
+    """r ↦ r / diag(J)."""
+    diagonal = positive_diagonal(linearization)
+    return lambda r: r / diagonal
+
+
+def positive_diagonal(linearization: StepLinearization) -> Array:
+    """diag(J), lifted where it is not positive to eps times its largest entry.
+
+    The diagonal of Cᵀ diag(d) A is the adjoint of the bank A ⊙ C applied to d: exact where no
+    padded pixel repeats one inside the same filter window. That of KᵀK is exact for identity and
+    masks; for other K it is ‖K e‖² at the central pixel e, for all pixels.
+    """
+    theta, bank = linearization.field.field.parameters, linearization.field.field.bank
+    diagonal = bank.adjoint(theta.A * theta.synthesis, linearization.field.d)
+    diagonal = diagonal + gram_diagonal(linearization)
+    return np.maximum(diagonal, np.finfo(diagonal.dtype).eps * np.abs(diagonal).max())
+
+
+def gram_diagonal(linearization: StepLinearization) -> Array | float:
+    """The diagonal of λ KᵀK, exact or by the central pixel."""
+    datafit = linearization.step.datafit
+    if isinstance(datafit.operator, Identity):
+        return datafit.lam
+    if isinstance(datafit.operator, Mask):
+        return datafit.lam * datafit.operator.mask.astype(linearization.u.dtype)
+    impulse = central_impulse(linearization.u)
+    return float(np.sum(impulse * datafit.hvp(impulse)[:1]))
+
+
+def circulant(linearization: StepLinearization) -> Callable[[Array], Array]:
+    """r ↦ S⁻¹ Q⁻¹ S⁻¹ r by the FFT, Q the circulant model of the symmetric part of J.
+
+    Frequencies where Q falls below 1e-3 of its largest value are lifted to it, so that
+    M is positive definite.
+
+    Raises
+    ------
+    ValueError
+        For a dense bank, whose J is no convolution.
+    """
+    bank = linearization.field.field.bank
+    if isinstance(bank, DenseBank):
+        raise ValueError(
+            "circulant: a dense bank has no convolution structure; use 'jacobi' or None"
+        )
+    symbol = np.maximum(_symbols(linearization), 0)
+    symbol = np.maximum(symbol, 1e-3 * symbol.max(axis=(2, 3), keepdims=True))
+    size = bank.image_shape[1:]
+    diagonal = positive_diagonal(linearization)
+    scaling = (diagonal / diagonal.mean(axis=(2, 3), keepdims=True)) ** 0.25
+    return lambda r: (
+        np.fft.irfft2(np.fft.rfft2(r / scaling) / symbol, s=size).astype(r.dtype) / scaling
+    )
+
+
+def _symbols(linearization: StepLinearization) -> Array:
+    """Real Fourier symbols of the circulant model, one for each image and channel."""
+    theta, bank = linearization.field.field.parameters, linearization.field.field.bank
+    H, W = bank.image_shape[1:]
+    N, C = linearization.u.shape[:2]
+    means = linearization.field.d.mean(axis=(2, 3))
+    symbol = np.empty((N, C, H, W // 2 + 1))
+    for c in range(C):
+        impulse = central_impulse(linearization.u, c)
+        data = gram_impulse(linearization, impulse)[:, c]
+        response = bank.apply(theta.A, impulse)
+        prior = bank.adjoint(theta.synthesis, means[:, :, None, None] * response)[:, c]
+        centred = np.roll(data + prior, (-(H // 2), -(W // 2)), axis=(1, 2))
+        symbol[:, c] = np.fft.rfft2(centred).real
+    return symbol
+
+
+def gram_impulse(linearization: StepLinearization, impulse: Array) -> Array:
+    """λ KᵀK applied to a unit impulse; a mask counts as its mean times the identity."""
+    datafit = linearization.step.datafit
+    if isinstance(datafit.operator, Mask):
+        return datafit.lam * float(datafit.operator.mask.mean()) * impulse
+    return datafit.hvp(impulse)
+
+
+def central_impulse(u: Array, channel: int = 0) -> Array:
+    """One image (1, C, H, W) that is 1 at the central pixel of one channel, else 0."""
+    impulse = np.zeros((1, *u.shape[1:]), dtype=u.dtype)
+    impulse[0, channel, u.shape[2] // 2, u.shape[3] // 2] = 1
+    return impulse
+
+
+PRECONDITIONERS = {"jacobi": jacobi, "circulant": circulant}
+
+
+def find_preconditioner(name: str) -> Callable[[StepLinearization], Callable[[Array], Array]]:
+    """The builder called `name`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    if name not in PRECONDITIONERS:
+        known = ", ".join(PRECONDITIONERS)
+        raise ValueError(f"preconditioner {name!r} is unknown; choose one of {known}")
+    return PRECONDITIONERS[name]

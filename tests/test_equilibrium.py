@@ -1,0 +1,197 @@
+"""Reconstruction: every solver finds one fixed point, image by image, and says what went wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from refimpl.arrays import norm
+from refimpl.datafit import DataFit
+from refimpl.equilibrium import ANY_MODEL, TIED_ONLY, reconstruct
+from refimpl.fields_of_experts import make_field
+from refimpl.identities.problems import OPERATORS, problem
+from refimpl.maps import largest_safe_step, make_step
+from refimpl.parameters import Parameters
+from refimpl.results import BreakdownError
+from strategies import generator, normal, seeds
+
+METHODS = {True: ANY_MODEL + TIED_ONLY, False: ANY_MODEL}
+PAIRS = [(tied, method) for tied in METHODS for method in METHODS[tied]]
+EPS = np.finfo(float).eps
+
+
+def make(*, tied=True, operator="identity", potential="log_cosh", analysis="convolution", seed=0):
+    description = {
+        "operator": operator,
+        "operator_boundary": "symmetric",
+        "analysis": analysis,
+        "boundary": "symmetric",
+        "potential": potential,
+        "tied": tied,
+    }
+    return problem(description, generator(seed))
+
+
+def relative_residual(step, u, u0):
+    return norm(step.apply(u) - u) / np.maximum(norm(u), norm(u0))
+
+
+# Fixed points
+
+
+@settings(max_examples=8)
+@given(seeds())
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_solver_finds_the_fixed_point_of_the_dense_oracle(operator, tied, seed):
+    made = make(tied=tied, operator=operator, seed=seed)
+    expected = made.outputs()["fixed_point"]
+    for method in METHODS[tied]:
+        # SciPy's line search compares energies and stalls at √eps of the gradient.
+        tol, bound = (1e-7, 1e-4) if method == "lbfgs" else (1e-12, 1e-9)
+        result = reconstruct(made.step, method=method, tol=tol)
+        assert result.all_converged, result.message
+        assert np.linalg.norm(result.x - expected) <= bound * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("tied", "method"), PAIRS)
+@pytest.mark.parametrize("tol", [1e-3, 1e-6])
+def test_tolerance_is_the_relative_residual_of_each_image(tied, method, tol):
+    step = make(tied=tied, operator="convolution").step
+    u0 = step.datafit.operator.adjoint(step.datafit.y)
+    result = reconstruct(step, method=method, tol=tol)
+    residuals = relative_residual(step, result.x, u0)
+    assert (residuals <= tol * (1 + 1e-6)).all()
+    np.testing.assert_allclose(result.residuals, residuals, rtol=1e-6, atol=16 * EPS)
+
+
+@pytest.mark.parametrize("method", ["newton", "newton_krylov"])
+@pytest.mark.parametrize("preconditioner", ["jacobi", "circulant"])
+def test_preconditioned_newton_finds_the_same_point(method, preconditioner):
+    made = make(operator="convolution")
+    result = reconstruct(made.step, method=method, tol=1e-12, preconditioner=preconditioner)
+    expected = made.outputs()["fixed_point"]
+    assert np.linalg.norm(result.x - expected) <= 1e-9 * np.linalg.norm(expected)
+
+
+def test_the_start_is_the_adjoint_of_the_data_when_left_out():
+    step = make(operator="matrix").step
+    u0 = step.datafit.operator.adjoint(step.datafit.y)
+    one = reconstruct(step, tol=1e-12, max_iterations=3)
+    assert np.array_equal(one.x, reconstruct(step, u0, tol=1e-12, max_iterations=3).x)
+
+
+# Batches and precision
+
+
+@pytest.mark.parametrize(("tied", "method"), PAIRS)
+def test_image_n_alone_is_bit_for_bit_image_n_of_the_batch(tied, method):
+    step = make(tied=tied, operator="convolution").step
+    tol = 1e-6 if method == "lbfgs" else 1e-9
+    batch = reconstruct(step, method=method, tol=tol)
+    assert len(batch.x) > 1
+    for n in range(len(batch.x)):
+        alone = reconstruct(step.image(n), method=method, tol=tol)
+        assert np.array_equal(alone.x[0], batch.x[n])
+        assert alone.iterations[0] == batch.iterations[n]
+
+
+@pytest.mark.parametrize("method", ANY_MODEL)
+def test_images_of_a_dense_model_are_independent_to_rounding(method):
+    step = make(analysis="dense", tied=False).step
+    batch = reconstruct(step, method=method, tol=1e-10)
+    for n in range(len(batch.x)):
+        alone = reconstruct(step.image(n), method=method, tol=1e-10)
+        assert np.linalg.norm(alone.x[0] - batch.x[n]) <= 1e-8 * np.linalg.norm(batch.x[n])
+
+
+def single(step):
+    """The same step in float32."""
+    theta = {name: x.astype(np.float32) for name, x in step.field.parameters.items()}
+    field = make_field(step.field.bank, step.field.potential, Parameters(**theta))
+    datafit = DataFit(step.datafit.operator, step.datafit.y.astype(np.float32), step.datafit.lam)
+    return make_step(datafit, field, step.tau)
+
+
+@pytest.mark.parametrize(("tied", "method"), PAIRS)
+def test_float32_stays_float32_and_comes_close(tied, method):
+    step = make(tied=tied).step
+    expected = reconstruct(step, method="newton_krylov", tol=1e-12).x
+    tol = 1e-3 if method == "lbfgs" else 1e-5  # as above, √eps
+    result = reconstruct(single(step), method=method, tol=tol)
+    assert result.all_converged, result.message
+    assert result.x.dtype == np.float32
+    assert np.linalg.norm(result.x - expected) <= 100 * tol * np.linalg.norm(expected)
+
+
+# What went wrong
+
+
+def test_running_out_of_iterations_is_a_value_with_advice():
+    step = make(operator="convolution").step
+    result = reconstruct(step, tol=1e-12, max_iterations=3)
+    assert not result.converged.any()
+    assert (result.iterations == 3).all()
+    assert "raise max_iterations above 3" in result.message
+
+
+def test_a_step_size_too_large_is_reported_with_the_largest_safe_one():
+    step = make(potential="quadratic").step
+    safe = largest_safe_step(step)
+    steep = replace(step, tau=3 * safe)
+    with pytest.raises(BreakdownError, match=rf"tau is {3 * safe:.3g}, .* needs tau < {safe:.3g}"):
+        reconstruct(steep, max_iterations=100_000)
+    result = reconstruct(steep, max_iterations=20)
+    assert not result.converged.any()
+    assert f"needs tau < {safe:.3g}" in result.message
+
+
+def test_an_oscillating_iteration_is_reported_with_the_largest_safe_step():
+    """Bounded σ: beyond 2/L the iterates need not grow without bound, they can oscillate."""
+    step = make(potential="smoothed_l1").step
+    step = replace(step, datafit=replace(step.datafit, lam=1e-3))
+    safe = largest_safe_step(step)
+    result = reconstruct(replace(step, tau=20 * safe), max_iterations=2_000)
+    assert not result.converged.any()
+    assert f"tau < {safe:.3g}" in result.message
+
+
+def test_an_untied_step_size_too_large_is_reported_without_a_promise():
+    step = make(tied=False, potential="quadratic").step
+    steep = replace(step, tau=3 * largest_safe_step(step))
+    with pytest.raises(BreakdownError, match="no tau is safe for every untied model"):
+        reconstruct(steep, max_iterations=100_000)
+
+
+@pytest.mark.parametrize("method", TIED_ONLY)
+def test_methods_that_need_an_energy_are_refused_to_untied_models(method):
+    with pytest.raises(TypeError, match=f"'{method}' minimises an energy.*picard, anderson"):
+        reconstruct(make(tied=False).step, method=method)
+
+
+def test_unknown_names_and_options_are_refused():
+    step = make().step
+    with pytest.raises(ValueError, match="'gradient' is unknown; choose one of picard"):
+        reconstruct(step, method="gradient")
+    with pytest.raises(ValueError, match="'ilu' is unknown; choose one of jacobi, circulant"):
+        reconstruct(step, method="newton", preconditioner="ilu")
+    with pytest.raises(ValueError, match="'picard' takes no preconditioner"):
+        reconstruct(step, preconditioner="jacobi")
+    with pytest.raises(TypeError, match="memory"):
+        reconstruct(step, memory=5)
+
+
+def test_bad_starts_are_refused():
+    step = make().step
+    u0 = normal(generator(1), step.datafit.y.shape)
+    bad = u0.copy()
+    bad[0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="u0: 1 of 48 values are NaN"):
+        reconstruct(step, bad)
+    with pytest.raises(ValueError, match=r"u0: images are \(2, 3, 4\), expected \(2, 4, 3\)"):
+        reconstruct(step, u0.swapaxes(2, 3))
+    with pytest.raises(ValueError, match="1 images, but y holds data of 2"):
+        reconstruct(step, u0[:1])
+    with pytest.raises(TypeError, match="mixed precision"):
+        reconstruct(step, u0.astype(np.float32))

@@ -1,0 +1,342 @@
+"""Hypergradients: every method against dense solves and complex steps; refusals; memory; threads."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from refimpl.datafit import DataFit
+from refimpl.equilibrium import reconstruct
+from refimpl.fields_of_experts import make_field
+from refimpl.identities.adjoints import dense_adjoint_state
+from refimpl.identities.problems import problem
+from refimpl.implicit import METHODS, hypergradient, solve_adjoint, unrolled_hypergradient
+from refimpl.maps import largest_safe_step, make_step
+from refimpl.objective import squared_loss, squared_loss_gradient
+from refimpl.operators import FilterBank, Identity, Mask, row_mask
+from refimpl.potentials import LogCosh
+from refimpl.results import BreakdownError, NotConvergedError
+from strategies import generator, normal, seeds
+
+EXACT = tuple(method for method in METHODS if method != "jacobian_free")
+H = 1e-30
+
+
+def make(*, tied=True, operator="identity", potential="log_cosh", analysis="convolution", seed=0):
+    description = {
+        "operator": operator,
+        "operator_boundary": "symmetric",
+        "analysis": analysis,
+        "boundary": "symmetric",
+        "potential": potential,
+        "tied": tied,
+    }
+    made = problem(description, generator(seed))
+    state = reconstruct(made.step, method="newton_krylov", tol=1e-12)
+    return made.step, made.target, state
+
+
+def methods(tied):
+    return [method for method in EXACT if tied or method != "cg"]
+
+
+def moved(step, name, direction):
+    """The step at θ + i h d in the parameter `name`: complex, so evaluated by the definitions."""
+    theta = step.field.parameters
+    theta = replace(theta, **{name: getattr(theta, name) + 1j * H * direction})
+    return replace(step, field=make_field(step.field.bank, step.field.potential, theta))
+
+
+def iterate(step, u, count):
+    for _ in range(count):
+        u = step.apply(u)
+    return u
+
+
+ENTRIES = [
+    (tied, name)
+    for tied in (True, False)
+    for name in ("A", "C", "b", "weights", "gamma")
+    if not (tied and name == "C")
+]
+
+
+# Exactness
+
+
+@settings(max_examples=5)
+@given(seeds())
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("analysis", ["convolution", "dense"])
+def test_every_method_solves_the_adjoint_equation_of_the_dense_matrix(analysis, tied, seed):
+    step, target, state = make(tied=tied, analysis=analysis, operator="convolution", seed=seed)
+    lin, gradient = step.linearize(state.x), squared_loss_gradient(state.x, target)
+    expected = dense_adjoint_state(lin, gradient)
+    for method in methods(tied):
+        result = solve_adjoint(lin, gradient, method=method, tol=1e-12)
+        assert result.all_converged, result.message
+        assert np.linalg.norm(result.x - expected) <= 1e-9 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("analysis", ["convolution", "dense"])
+@pytest.mark.parametrize(("tied", "name"), ENTRIES)
+def test_hypergradient_is_the_complex_step_through_the_whole_iteration(tied, name, analysis):
+    step, target, state = make(tied=tied, analysis=analysis)
+    direction = generator(1).standard_normal(getattr(step.field.parameters, name).shape)
+    perturbed = iterate(moved(step, name, direction), state.x.astype(complex), 300)
+    expected = np.mean((perturbed - target) ** 2).imag / H
+    gradient = squared_loss_gradient(state.x, target)
+    for method in methods(tied):
+        given = hypergradient(step, state, gradient, method=method, tol=1e-12).gradient
+        slope = np.sum(getattr(given, name) * direction)
+        assert slope == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 9, 10, 17])
+@pytest.mark.parametrize(("tied", "name"), ENTRIES)
+def test_unrolled_gradient_is_the_complex_step_through_as_many_steps(tied, name, iterations):
+    step, target, _ = make(tied=tied, operator="convolution")
+    direction = generator(2).standard_normal(getattr(step.field.parameters, name).shape)
+    u0 = normal(generator(3), target.shape)
+    expected = iterate(moved(step, name, direction), u0.astype(complex), iterations)
+    u, gradient = unrolled_hypergradient(
+        step, u0, lambda x: squared_loss_gradient(x, target), iterations
+    )
+    assert np.array_equal(u, iterate(step, u0, iterations))
+    slope = np.sum(getattr(gradient, name) * direction)
+    assert slope == pytest.approx(np.mean((expected - target) ** 2).imag / H, rel=1e-11)
+
+
+def test_unrolled_gradient_approaches_the_implicit_one():
+    step, target, state = make(operator="convolution")
+    exact = hypergradient(step, state, squared_loss_gradient(state.x, target), tol=1e-12)
+    errors = []
+    for iterations in (10, 40, 160):
+        _, gradient = unrolled_hypergradient(
+            step, np.zeros_like(target), lambda x: squared_loss_gradient(x, target), iterations
+        )
+        errors.append(np.linalg.norm(gradient.A - exact.gradient.A))
+    assert errors[0] > 3 * errors[1] > 9 * errors[2]
+
+
+def test_jacobian_free_is_not_the_gradient_and_says_so():
+    step, target, state = make(operator="convolution")
+    gradient = squared_loss_gradient(state.x, target)
+    free = hypergradient(step, state, gradient, method="jacobian_free")
+    exact = hypergradient(step, state, gradient)
+    assert not free.exact
+    assert exact.exact
+    assert np.array_equal(free.adjoint.x, gradient)
+    assert (free.adjoint.residuals > 0.1).all()
+    assert np.linalg.norm(free.gradient.A - exact.gradient.A) > 0.1 * np.linalg.norm(exact.gradient.A)
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_tolerance_is_the_relative_residual_of_the_adjoint_equation(method):
+    step, target, state = make(operator="convolution")
+    lin, gradient = step.linearize(state.x), squared_loss_gradient(state.x, target)
+    result = solve_adjoint(lin, gradient, method=method, tol=1e-4)
+    defect = gradient + lin.vjp(result.x) - result.x
+    residuals = [np.linalg.norm(d) / np.linalg.norm(g) for d, g in zip(defect, gradient)]
+    assert max(residuals) <= 1e-4 * (1 + 1e-6)
+    np.testing.assert_allclose(result.residuals, residuals, rtol=1e-6)
+
+
+def test_a_loss_gradient_of_zero_gives_a_hypergradient_of_zero():
+    step, _, state = make()
+    for method in METHODS:
+        result = hypergradient(step, state, np.zeros_like(state.x), method=method)
+        assert all(not array.any() for _, array in result.gradient.items())
+
+
+# Batches and precision
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_images_of_a_batch_are_independent_bit_for_bit(tied):
+    step, target, state = make(tied=tied, operator="convolution")
+    gradient = squared_loss_gradient(state.x, target)
+    for method in methods(tied):
+        batch = solve_adjoint(step.linearize(state.x), gradient, method=method, tol=1e-8)
+        for n in range(len(target)):
+            one = slice(n, n + 1)
+            lin = step.image(n).linearize(state.x[one])
+            alone = solve_adjoint(lin, gradient[one], method=method, tol=1e-8)
+            assert np.array_equal(alone.x, batch.x[one])
+
+
+def test_hypergradients_add_over_the_images():
+    step, target, state = make(tied=False)
+    gradient = squared_loss_gradient(state.x, target)
+    whole = hypergradient(step, state, gradient).gradient
+    parts = []
+    for n in range(len(target)):
+        alone = step.image(n)
+        star = reconstruct(alone, state.x[n : n + 1], tol=1e-10)
+        parts.append(hypergradient(alone, star, gradient[n : n + 1]).gradient)
+    for name, array in whole.items():
+        total = sum(getattr(part, name) for part in parts)
+        assert np.linalg.norm(array - total) <= 1e-8 * np.linalg.norm(array)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_float32_stays_float32(method):
+    rng = generator(4)
+    bank = FilterBank((1, 6, 5), (2, 3, 3))
+    field = make_field(bank, LogCosh(), normal(rng, bank.coefficients_shape, np.float32))
+    datafit = DataFit(Identity((1, 6, 5)), normal(rng, (2, 1, 6, 5), np.float32))
+    step = make_step(datafit, field, 0.02)
+    state = reconstruct(step, tol=1e-4)
+    result = hypergradient(step, state, state.x, method=method, tol=1e-4)
+    assert {x.dtype for _, x in result.gradient.items()} == {np.dtype(np.float32)}
+    assert result.adjoint.x.dtype == np.float32
+
+
+# Refusals
+
+
+def test_an_unconverged_state_is_refused_unless_allowed():
+    step, target, _ = make()
+    state = reconstruct(step, tol=1e-12, max_iterations=2)
+    gradient = squared_loss_gradient(state.x, target)
+    with pytest.raises(NotConvergedError, match="forward solve did not converge for 2 of 2 images"):
+        hypergradient(step, state, gradient)
+    assert hypergradient(step, state, gradient, allow_unconverged=True).adjoint.all_converged
+
+
+def test_an_unconverged_adjoint_is_refused_unless_allowed():
+    step, target, state = make(operator="convolution")
+    gradient = squared_loss_gradient(state.x, target)
+    options = {"method": "neumann", "max_iterations": 2}
+    with pytest.raises(NotConvergedError, match="adjoint solve did not converge.*raise max_iter"):
+        hypergradient(step, state, gradient, **options)
+    inexact = hypergradient(step, state, gradient, allow_unconverged=True, **options)
+    assert not inexact.adjoint.converged.any()
+
+
+def test_conjugate_gradients_are_refused_to_untied_models():
+    step, target, state = make(tied=False)
+    with pytest.raises(TypeError, match="'cg' needs a symmetric Jacobian.*gmres"):
+        hypergradient(step, state, squared_loss_gradient(state.x, target), method="cg")
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_a_fixed_point_that_is_not_isolated_is_refused(method):
+    """Missing pixels that no filter sees: I − ∂T is singular, and ∇ℓ lies outside its range."""
+    image = (1, 6, 5)
+    field = make_field(FilterBank(image, (2, 3, 3)), LogCosh(), np.zeros((2, 1, 3, 3)))
+    y = normal(generator(5), (1, *image))
+    step = make_step(DataFit(Mask(row_mask(image[1:]), image), y), field, 0.5)
+    state = reconstruct(step)
+    assert state.all_converged
+    with pytest.raises((NotConvergedError, BreakdownError)):
+        hypergradient(step, state, np.ones_like(y), method=method, max_iterations=500)
+
+
+def test_unknown_names_and_options_are_refused():
+    step, target, state = make()
+    gradient = squared_loss_gradient(state.x, target)
+    with pytest.raises(ValueError, match="'exact' is unknown; choose one of cg, gmres"):
+        hypergradient(step, state, gradient, method="exact")
+    with pytest.raises(ValueError, match="'ilu' is unknown; choose one of jacobi, circulant"):
+        hypergradient(step, state, gradient, preconditioner="ilu")
+    with pytest.raises(ValueError, match="'neumann' takes no preconditioner; cg, gmres"):
+        hypergradient(step, state, gradient, method="neumann", preconditioner="jacobi")
+    with pytest.raises(TypeError, match="restart"):
+        hypergradient(step, state, gradient, method="cg", restart=5)
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 2.5])
+def test_unrolling_needs_at_least_one_step(iterations):
+    step, target, _ = make()
+    with pytest.raises(ValueError, match="expected an integer of at least 1"):
+        unrolled_hypergradient(step, np.zeros_like(target), lambda u: u, iterations)
+
+
+# Memory and threads
+
+
+def peak_of(function):
+    tracemalloc.start()
+    function()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def slow_step(side):
+    """A step so short that neither iteration below ends early."""
+    rng = generator(6)
+    image = (1, side, side)
+    bank = FilterBank(image, (2, 3, 3))
+    field = make_field(bank, LogCosh(), normal(rng, bank.coefficients_shape))
+    step = make_step(DataFit(Identity(image), normal(rng, (1, *image))), field, 1.0)
+    return replace(step, tau=1e-4 * largest_safe_step(step))
+
+
+def test_ten_thousand_adjoint_iterations_need_no_more_memory_than_ten():
+    """But for the history: one residual for each image and iteration, far less than an image."""
+    step = slow_step(24)
+    state = reconstruct(step, method="newton", tol=1e-10)
+    peaks = {}
+    for count in (10, 10_000):
+        options = {"method": "neumann", "tol": 1e-12, "max_iterations": count}
+
+        def run(options=options):
+            result = hypergradient(step, state, state.x, allow_unconverged=True, **options)
+            assert result.adjoint.iterations.max() == options["max_iterations"]
+
+        peaks[count] = peak_of(run)
+    assert peaks[10_000] - peaks[10] < 10_000 * state.x.nbytes / 10
+
+
+def test_unrolled_gradient_stores_the_square_root_of_its_steps():
+    step = slow_step(64)
+    u0 = np.zeros_like(step.datafit.y)
+    peaks = [
+        peak_of(lambda k=k: unrolled_hypergradient(step, u0, lambda u: u - 1, k)) for k in (25, 400)
+    ]
+    # 2√K images: from 10 to 40 of them, where storing all would take from 25 to 400.
+    assert peaks[1] - peaks[0] < 40 * u0.nbytes
+
+
+RUN = """
+import hashlib
+from refimpl.equilibrium import reconstruct
+from refimpl.identities.problems import problem
+from refimpl.implicit import hypergradient
+import numpy as np
+kind = {"operator": "convolution", "operator_boundary": "zero", "analysis": "convolution",
+        "boundary": "symmetric", "potential": "log_cosh", "tied": False}
+made = problem(kind, np.random.default_rng(0))
+state = reconstruct(made.step, method="anderson", tol=1e-10)
+gradient = hypergradient(made.step, state, state.x - made.target).gradient
+digest = hashlib.sha256(state.x.tobytes())
+for _, array in gradient.items():
+    digest.update(array.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_hypergradients_are_bit_identical_for_one_and_two_threads():
+    digests = set()
+    for threads in ("1", "2"):
+        environment = {**os.environ, "NUMBA_NUM_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+def test_the_loss_gradient_is_the_derivative_of_the_loss():
+    rng = generator(7)
+    u, truth, d = normal(rng, (3, 2, 1, 4, 5))
+    slope = squared_loss(u + 1e-3 * d, truth) - squared_loss(u - 1e-3 * d, truth)
+    assert slope / 2e-3 == pytest.approx(np.sum(squared_loss_gradient(u, truth) * d), rel=1e-9)

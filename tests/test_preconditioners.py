@@ -1,0 +1,125 @@
+"""Preconditioners: what they invert exactly, that they change work and not solutions."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refimpl.checks import dense_matrix
+from refimpl.datafit import DataFit
+from refimpl.fields_of_experts import make_field
+from refimpl.implicit import solve_adjoint
+from refimpl.maps import make_step
+from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, row_mask
+from refimpl.parameters import make_parameters
+from refimpl.potentials import LogCosh, Quadratic
+from refimpl.preconditioners import PRECONDITIONERS, circulant, jacobi
+from strategies import generator, normal
+
+
+def linearization(
+    operator, *, boundary="periodic", tied=True, potential=None, dense=False, dtype=np.float64
+):
+    rng = generator(0)
+    image = operator.domain_shape
+    bank = DenseBank(image, 9) if dense else FilterBank(image, (3, 3, 3), boundary)
+    A, C = (normal(rng, bank.coefficients_shape, dtype) for _ in range(2))
+    theta = make_parameters(A, None if tied else A + np.asarray(0.2, dtype) * C, gamma=0.3)
+    y = normal(rng, (2, *operator.range_shape), dtype)
+    field = make_field(bank, potential or LogCosh(), theta)
+    step = make_step(DataFit(operator, y, 1.3), field, 0.1)
+    return step.linearize(normal(rng, (2, *image), dtype))
+
+
+def jacobians(lin):
+    """The dense J of each image."""
+    for n in range(len(lin.u)):
+        alone = lin.step.image(n).linearize(lin.u[n : n + 1])
+        yield dense_matrix(alone.direction_jvp, alone.u.shape)
+
+
+IMAGE = (2, 8, 7)
+MASK = Mask(row_mask(IMAGE[1:]), IMAGE)
+
+
+@pytest.mark.parametrize("operator", [Identity(IMAGE), MASK], ids=["identity", "mask"])
+@pytest.mark.parametrize("boundary", ["zero", "periodic"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_jacobi_divides_by_the_diagonal(operator, boundary, tied):
+    lin = linearization(operator, boundary=boundary, tied=tied)
+    inverse = jacobi(lin)(np.ones_like(lin.u))
+    diagonals = np.stack([np.diag(J) for J in jacobians(lin)]).reshape(lin.u.shape)
+    positive = diagonals > 0
+    np.testing.assert_allclose(inverse[positive], 1 / diagonals[positive], rtol=1e-12)
+
+
+def test_jacobi_divides_by_the_diagonal_of_a_dense_bank():
+    lin = linearization(Identity(IMAGE), dense=True)
+    diagonals = np.stack([np.diag(J) for J in jacobians(lin)]).reshape(lin.u.shape)
+    np.testing.assert_allclose(jacobi(lin)(np.ones_like(lin.u)), 1 / diagonals, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(8, 7), (7, 8), (5, 5), (6, 6)])
+def test_circulant_inverts_a_periodic_quadratic_model_exactly(size):
+    """One channel, periodic, σ′ = 1: J is a circular convolution, which the FFT inverts."""
+    blur = Convolution(np.full((3, 3), 1 / 9), (1, *size), "periodic")
+    lin = linearization(blur, potential=Quadratic())
+    v = normal(generator(1), lin.u.shape)
+    recovered = circulant(lin)(lin.direction_jvp(v))
+    assert np.linalg.norm(recovered - v) <= 1e-9 * np.linalg.norm(v)
+
+
+@pytest.mark.parametrize("name", PRECONDITIONERS)
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "operator",
+    [Identity(IMAGE), MASK, Convolution(np.eye(5) / 5, IMAGE)],
+    ids=["identity", "mask", "convolution"],
+)
+def test_preconditioners_do_not_change_the_solution(operator, tied, name):
+    lin = linearization(operator, tied=tied, boundary="symmetric", potential=LogCosh(0.1))
+    g = normal(generator(2), lin.u.shape)
+    methods = ("cg", "gmres", "bicgstab") if tied else ("gmres", "bicgstab")
+    for method in methods:
+        plain, preconditioned = (
+            solve_adjoint(lin, g, method=method, tol=1e-12, preconditioner=p) for p in (None, name)
+        )
+        assert plain.all_converged
+        assert preconditioned.all_converged
+        assert np.linalg.norm(plain.x - preconditioned.x) <= 1e-9 * np.linalg.norm(plain.x)
+
+
+def test_circulant_saves_iterations_on_a_blurred_problem():
+    blur = Convolution(np.full((5, 5), 1 / 25), (1, 24, 24), "symmetric")
+    lin = linearization(blur, boundary="symmetric", potential=LogCosh(0.1))
+    g = normal(generator(3), lin.u.shape)
+    plain, better = (
+        solve_adjoint(lin, g, method="cg", preconditioner=name) for name in (None, "circulant")
+    )
+    assert better.iterations.max() < 0.6 * plain.iterations.max()
+
+
+def test_jacobi_saves_iterations_where_the_mask_is_strong():
+    lin = linearization(Mask(row_mask((24, 24)), (1, 24, 24)))
+    step = replace(lin.step, datafit=replace(lin.step.datafit, lam=1e3))
+    strong, g = step.linearize(lin.u), normal(generator(4), lin.u.shape)
+    plain, better = (
+        solve_adjoint(strong, g, method="cg", preconditioner=name) for name in (None, "jacobi")
+    )
+    assert better.iterations.max() < 0.7 * plain.iterations.max()
+
+
+@pytest.mark.parametrize("name", PRECONDITIONERS)
+@pytest.mark.parametrize("operator", [Identity(IMAGE), MASK], ids=["identity", "mask"])
+def test_precision_is_kept(operator, name):
+    lin = linearization(operator, dtype=np.float32)
+    r = normal(generator(5), lin.u.shape, np.float32)
+    assert PRECONDITIONERS[name](lin)(r).dtype == np.float32
+    adjoint = solve_adjoint(lin, r, method="cg", tol=1e-4, preconditioner=name)
+    assert adjoint.x.dtype == np.float32
+    assert adjoint.all_converged
+
+
+def test_circulant_refuses_a_dense_bank():
+    with pytest.raises(ValueError, match="dense bank has no convolution structure"):
+        circulant(linearization(Identity(IMAGE), dense=True))
