@@ -1,0 +1,254 @@
+"""How accurate the solved outputs of a case are: certified bounds (E12), and estimates.
+
+Bounds, where μ of `refimpl.certificates` is positive:
+
+    e = ( ‖G(u)‖ + ρ_G ) / μ                                       bounds ‖u − u*‖
+    δ = ( ‖∇ℓ − Jᵀp‖ + ρ_p + 2e/n + bend ‖A‖ ‖Cp‖ e ) / μ          bounds ‖p − p*‖, p = τ q
+
+with ρ the rounding errors of the residuals, eps √n times the terms that they sum. bend carries
+sup|σ″|; where σ has kinks it is 0 if no response A u + b can reach a kink within the distance
+‖A‖ e, because σ′ is constant in between, and otherwise nothing is known.
+
+Estimates, always: residuals of the sizes above but of random direction are carried to first
+order through both linear systems, and the outputs are computed again. Bounds hold for every
+problem with the same norms and can exceed the error by many orders; estimates are of its size.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.arrays import Array, norm, per_image
+from refimpl.certificates import Norms, gradient_bounds, monotonicity, slope_bound
+from refimpl.fields_of_experts.definition import preactivation
+from refimpl.maps import Step, StepLinearization, TiedStep
+from refimpl.operators.spectral_norm import bank_norm, operator_norm
+from refimpl.results import BreakdownError, SolverResult
+from refimpl.solvers import cg, gmres, lanczos
+
+# Norms enter rounding levels only; two digits of them are plenty.
+NORM_TOL = 1e-2
+
+# Largest image (number of values) whose Jacobian is formed as a matrix.
+DENSE_LIMIT = 512
+
+MAX_LANCZOS = 50
+MAX_LINEAR = 5_000
+LONGEST_CYCLE = 200
+
+Matvec = Callable[[Array], Array]
+
+
+class OperatorNorms(NamedTuple):
+    """‖K‖, ‖A‖, ‖C‖ of one step, to two digits."""
+
+    K: float
+    A: float
+    C: float
+
+    @classmethod
+    def of(cls, step: Step) -> "OperatorNorms":
+        """Norms by Lanczos iteration."""
+        theta, bank = step.field.parameters, step.field.bank
+        A = bank_norm(bank, theta.A, tol=NORM_TOL)
+        C = A if theta.tied else bank_norm(bank, theta.C, tol=NORM_TOL)
+        dtype = step.datafit.y.dtype
+        return cls(operator_norm(step.datafit.operator, tol=NORM_TOL, dtype=dtype), A, C)
+
+    def lipschitz(self, step: Step) -> float:
+        """L = λ ‖K‖² + γ w̄ s̄ ‖A‖ ‖C‖ ≥ ‖J(u)‖ for every u; 1 if that is 0."""
+        return step.datafit.lam * self.K**2 + slope_bound(step) * self.A * self.C or 1.0
+
+
+class Magnitudes(NamedTuple):
+    """Sizes of the terms that G(u) and Jᵀp sum, from which their rounding follows.
+
+    Attributes
+    ----------
+    eps : float
+        Unit roundoff times √n, n the values of one image.
+    direction : array (N,)
+        λ ‖K‖ (‖K‖ ‖u‖ + ‖y‖) + ‖C‖ ( γ ‖w σ‖ + max|d| (‖A‖ ‖u‖ + ‖b‖) ), d = γ w σ′.
+    jacobian : array (N,)
+        λ ‖K‖² + max|d| ‖A‖ ‖C‖ ≥ ‖J(u)‖.
+    """
+
+    eps: float
+    direction: Array
+    jacobian: Array
+
+    @classmethod
+    def of(cls, lin: StepLinearization, norms: OperatorNorms) -> "Magnitudes":
+        """Magnitudes at one linearisation."""
+        theta, bank = lin.step.field.parameters, lin.step.field.bank
+        lam, (K, A, C) = lin.step.datafit.lam, norms
+        slope = np.abs(lin.field.d.reshape(len(lin.u), -1)).max(axis=1)
+        bias = np.sqrt(np.prod(bank.response_shape[1:])) * np.linalg.norm(theta.b)
+        values = norm(theta.gamma * bank.per_filter(theta.weights) * lin.field.s)
+        data = lam * K * (K * norm(lin.u) + norm(lin.step.datafit.y))
+        experts = C * (values + slope * (A * norm(lin.u) + bias))
+        eps = np.finfo(lin.u.dtype).eps * np.sqrt(lin.u[0].size)
+        return cls(float(eps), data + experts, lam * K**2 + slope * A * C)
+
+    def of_direction(self) -> Array:
+        """Rounding error ρ_G of G(u), shape (N,)."""
+        return self.eps * self.direction
+
+    def of_adjoint(self, p: Array, loss_gradient: Array) -> Array:
+        """Rounding error ρ_p of ∇ℓ − Jᵀp, shape (N,)."""
+        return self.eps * (self.jacobian * norm(p) + norm(loss_gradient))
+
+
+class Solution(NamedTuple):
+    """A state with its adjoint state: `lin` at u, q of E9, ∇ℓ(u) of E11, and what rounding does."""
+
+    lin: StepLinearization
+    q: Array
+    loss_gradient: Array
+    sizes: Magnitudes
+
+    @property
+    def p(self) -> Array:
+        """p = τ q, which solves Jᵀ p = ∇ℓ."""
+        return self.lin.step.tau * self.q
+
+    @property
+    def residual(self) -> Array:
+        """‖G(u)‖ + ρ_G for each image."""
+        return norm(self.lin.direction) + self.sizes.of_direction()
+
+    @property
+    def defect(self) -> Array:
+        """‖∇ℓ − Jᵀp‖ + ρ_p for each image."""
+        defect = norm(self.loss_gradient - self.lin.direction_vjp(self.p))
+        return defect + self.sizes.of_adjoint(self.p, self.loss_gradient)
+
+
+def bounds(solution: Solution) -> dict[str, float]:
+    """Certified bounds by output: `fixed_point` (norm over the batch), `loss`, `hypergradient_*`.
+
+    Infinite or NaN where nothing is known.
+    """
+    lin, p, sizes = solution.lin, solution.p, solution.sizes
+    mu, norms = monotonicity(lin.step), Norms.of(lin, p)
+    if mu <= 0:
+        return dict.fromkeys(_output_names(lin), np.inf)
+    e = solution.residual / mu
+    norms = norms._replace(bend=bend(lin, norms, e))
+    with np.errstate(invalid="ignore"):
+        delta = (solution.defect + 2 * e / p.size + norms.bend * norms.A * norms.Cp * e) / mu
+        # The sums of the gradient round as if u and p were rounded once more.
+        errors = e + sizes.eps * norm(lin.u), delta + sizes.eps * norm(p)
+        gradient = gradient_bounds(lin, p, *errors, norms)
+    values = {
+        "fixed_point": float(np.linalg.norm(e)),
+        "loss": loss_error(solution.loss_gradient, e),
+    }
+    return values | {f"hypergradient_{name}": bound for name, bound in gradient.items()}
+
+
+def _output_names(lin: StepLinearization) -> list[str]:
+    names = [name for name, _ in lin.step.field.parameters.items() if name != "gamma"]
+    return ["fixed_point", "loss", *(f"hypergradient_{name}" for name in names)]
+
+
+def loss_error(loss_gradient: Array, e: Array) -> float:
+    """|ℓ(u) − ℓ(u*)| ≤ Σ_n ‖∇ℓ‖ e + e²/n, by E11 being a sum of squares."""
+    return float(np.sum(norm(loss_gradient) * e + e**2 / loss_gradient.size))
+
+
+def bend(lin: StepLinearization, norms: Norms, e: Array) -> Array | float:
+    """γ w̄ κ ‖A‖ with κ = sup|σ″| over what lies within e of u; see the module's docstring."""
+    field = lin.field.field
+    if np.isfinite(field.potential.sup_third):
+        return norms.bend
+    z = preactivation(field.bank, field.parameters, lin.u)
+    away = np.full(len(z), np.inf)
+    for kink in field.potential.kinks:
+        away = np.minimum(away, np.abs(z - kink).reshape(len(z), -1).min(axis=1))
+    return np.where(away > norms.A * e, 0.0, np.inf)
+
+
+def estimates(solution: Solution) -> dict[str, float]:
+    """Estimated errors by output, as `bounds`; NaN where a linear system is not solved.
+
+    With random ξ, ζ of the norms of residual and defect: J d = ξ, u′ = u + d, and
+    J(u′)ᵀ p′ = ∇ℓ(u′) + ζ; the outputs at (u′, p′) are compared with those at (u, p).
+    """
+    lin, p = solution.lin, solution.p
+    rng = np.random.default_rng(0)
+    try:
+        d = _solved(lin, lin.direction_jvp, _random(rng, solution.residual, p))
+        moved = lin.step.linearize(lin.u + d)
+        goal = solution.loss_gradient + 2 / p.size * d + _random(rng, solution.defect, p)
+        change = _solved(moved, moved.direction_vjp, goal - moved.direction_vjp(p))
+    except BreakdownError:
+        return dict.fromkeys(_output_names(lin), np.nan)
+    before, after = lin.params_vjp(solution.q), moved.params_vjp((p + change) / lin.step.tau)
+    loss = loss_error(solution.loss_gradient, norm(d))
+    values = {"fixed_point": float(np.linalg.norm(d)), "loss": loss}
+    for (name, x), (_, y) in zip(before.items(), after.items(), strict=True):
+        if name != "gamma":
+            values[f"hypergradient_{name}"] = float(np.linalg.norm(x - y))
+    return values
+
+
+def _random(rng: np.random.Generator, sizes: Array, like: Array) -> Array:
+    """Images of these norms in random directions."""
+    x = rng.standard_normal(like.shape).astype(like.dtype)
+    return x * per_image((sizes / norm(x)).astype(x.dtype), x)
+
+
+def local_monotonicity(lin: StepLinearization) -> Array:
+    """σ_min(J(u)) of each image, shape (N,); NaN where it is not found.
+
+    Near a fixed point ‖u − u*‖ ≤ ‖G(u)‖ / σ_min(J(u)) to first order.
+    """
+    images = (lin.step.image(n).linearize(lin.u[n : n + 1]) for n in range(len(lin.u)))
+    smallest = _by_matrix if lin.u[0].size <= DENSE_LIMIT else _by_inverse_lanczos
+    return np.array([smallest(image) for image in images])
+
+
+def _by_matrix(lin: StepLinearization) -> float:
+    """σ_min of J as a matrix, column by column, for one image."""
+    units = np.eye(lin.u.size, dtype=lin.u.dtype).reshape(-1, *lin.u.shape)
+    columns = [lin.direction_jvp(unit).ravel() for unit in units]
+    return float(np.linalg.svd(np.stack(columns, axis=1), compute_uv=False)[-1])
+
+
+def _by_inverse_lanczos(lin: StepLinearization) -> float:
+    """1 / √λ_max(J⁻¹J⁻ᵀ) for one image, to two digits."""
+
+    def inverse(x: Array) -> Array:
+        return _solved(lin, lin.direction_jvp, _solved(lin, lin.direction_vjp, x))
+
+    start = np.random.default_rng(0).standard_normal(lin.u.shape).astype(lin.u.dtype)
+    try:
+        pair = lanczos(inverse, start, tol=NORM_TOL, max_iterations=MAX_LANCZOS)
+    except BreakdownError:
+        return np.nan
+    return float(1 / np.sqrt(pair.value)) if pair.converged else np.nan
+
+
+def _solved(lin: StepLinearization, matvec: Matvec, b: Array) -> Array:
+    result = solve_linear(lin.step, matvec, b, tol=NORM_TOL**2)
+    if not result.all_converged:
+        raise BreakdownError(f"J x = b: {result.message}")
+    return result.x
+
+
+def solve_linear(step: Step, matvec: Matvec, b: Array, *, tol: float) -> SolverResult:
+    """A system with J or Jᵀ: by conjugate gradients if H is positive definite, else by GMRES."""
+    if isinstance(step, TiedStep):
+        try:
+            return cg(matvec, b, tol=tol, max_iterations=MAX_LINEAR)
+        except BreakdownError:
+            pass
+    restart = min(b[0].size, LONGEST_CYCLE)
+    return gmres(matvec, b, tol=tol, max_iterations=MAX_LINEAR, restart=restart)
+
+
+def isolated(lin: StepLinearization, local: Array, sizes: Magnitudes) -> Array:
+    """Whether J(u) of each image is regular to working precision: not σ_min ≤ n eps ‖J‖."""
+    return ~(local <= np.sqrt(lin.u[0].size) * sizes.eps * sizes.jacobian)

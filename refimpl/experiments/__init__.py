@@ -1,0 +1,33 @@
+"""The paper's experiments: frozen presets, how to build one, and how to run and keep it."""
+
+from refimpl.experiments.presets import (
+    EXPERIMENTS,
+    METHODS,
+    NOISE_LEVELS,
+    PROBLEMS,
+    Experiment,
+    convolutional_experiment,
+    dense_experiment,
+    get_experiment,
+)
+from refimpl.experiments.runs import Run, load_run, run, save_run, summarize
+from refimpl.experiments.setup import Setup, objectives, set_up
+
+__all__ = [
+    "EXPERIMENTS",
+    "METHODS",
+    "NOISE_LEVELS",
+    "PROBLEMS",
+    "Experiment",
+    "Run",
+    "Setup",
+    "convolutional_experiment",
+    "dense_experiment",
+    "get_experiment",
+    "load_run",
+    "objectives",
+    "run",
+    "save_run",
+    "set_up",
+    "summarize",
+]

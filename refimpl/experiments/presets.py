@@ -1,0 +1,171 @@
+"""The paper's experiments as named, frozen presets.
+
+    dense-PROBLEM-ACTIVATION-NOISE    faces in [−1, 1], A dense; 3 × 3 × 5 presets
+    conv-PROBLEM-FILTERS-START        photographs in [0, 1], A a filter bank; 3 × 2 × 2 presets
+
+Each is trained in three ways (`METHODS`): tied (bilevel learning), untied from the same start
+(deep equilibrium), and untied from the tied solution. Settings of the paper: activations, noise
+levels, masks, blurs, Anderson memory 5, Adam from 1e-3 to 1e-6, χ = 100, λ = 18.156,
+τ = 1/(8χ), filter numbers and sizes. Where the paper's forward iteration takes thousands of
+steps, training finds the same fixed point by Newton's method: u* depends on neither the solver
+nor τ.
+
+Not here: building a preset (`setup`) and running it (`runs`).
+"""
+
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from itertools import product
+
+from refimpl.objective import SolverSettings
+from refimpl.training import TrainingSettings
+
+METHODS = ("bilevel", "deq", "deq_from_bilevel")
+PROBLEMS = ("denoising", "inpainting", "deconvolution")
+ACTIVATIONS = {
+    "relu": "half_squared_relu",
+    "softshrink": "soft_shrinkage",
+    "identity": "quadratic",
+    "tanh": "log_cosh",
+}
+STARTS = {"total_variation": "tv", "random": "random"}
+NOISE_LEVELS = (0.0, 0.05, 0.1, 0.5, 1.0)
+SLOPE = 100.0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One preset: problem, model, data and training.
+
+    Attributes
+    ----------
+    name : str
+    problem : one of `PROBLEMS`
+    model : "dense" or "convolutional"
+    activation : one of `ACTIVATIONS`
+    noise_level : float
+        ε of E1, in units of the images' values.
+    filters : tuple
+        (F,) for the dense model, (F, h, w) for the convolutional one.
+    start : "random" or "total_variation"
+        Initial A.
+    bias : float
+        Initial b, the same for every filter.
+    lam, gamma, tau : float
+        Constants of E8.
+    train_images, test_images : int
+    image_size : int
+        H = W.
+    training : TrainingSettings
+    tied_solvers, untied_solvers : SolverSettings
+    seed : int
+        Of noise and initial A.
+    """
+
+    name: str
+    problem: str
+    model: str
+    activation: str
+    noise_level: float
+    filters: tuple[int, ...]
+    start: str
+    bias: float
+    lam: float
+    gamma: float
+    tau: float
+    train_images: int
+    test_images: int
+    image_size: int
+    training: TrainingSettings
+    tied_solvers: SolverSettings
+    untied_solvers: SolverSettings
+    seed: int = 0
+
+    def settings(self) -> dict:
+        """Every effective setting, as plain values for JSON."""
+        return asdict(self)
+
+
+ANDERSON = {"memory": 5, "ridge": 1e-4, "max_iterations": 1000}
+DENSE_TIED = SolverSettings("anderson", "cg", 1e-5, 1e-4, ANDERSON)
+DENSE_UNTIED = SolverSettings("anderson", "gmres", 1e-5, 1e-4, ANDERSON)
+FORWARD = {"preconditioner": "circulant", "max_iterations": 200}
+ADJOINT = {"preconditioner": "circulant", "max_iterations": 2000}
+CONVOLUTIONAL_TIED = SolverSettings("newton", "cg", 1e-8, 1e-6, FORWARD, ADJOINT)
+CONVOLUTIONAL_UNTIED = SolverSettings("newton_krylov", "bicgstab", 1e-8, 1e-6, FORWARD, ADJOINT)
+
+
+def dense_experiment(problem: str, activation: str, noise_level: float) -> Experiment:
+    """Dense model on faces in [−1, 1]; Anderson with memory 5; Adam from 1e-3 to 1e-6."""
+    return Experiment(
+        name=f"dense-{problem}-{activation}-{noise_level:g}",
+        problem=problem,
+        model="dense",
+        activation=activation,
+        noise_level=noise_level,
+        filters=(625,),
+        start="random",
+        bias=0.5 if activation == "relu" else 0.0,
+        lam=1.0,
+        gamma=1.0,
+        tau=0.5,
+        train_images=25,
+        test_images=10,
+        image_size=25,
+        training=TrainingSettings(epochs=10, trained=("A", "C", "b")),
+        tied_solvers=DENSE_TIED,
+        untied_solvers=DENSE_UNTIED,
+    )
+
+
+def convolutional_experiment(problem: str, filters: tuple[int, int, int], start: str) -> Experiment:
+    """Convolutional model on photographs in [0, 1], σ = tanh(100 z), λ = 18.156, τ = 1/(8χ)."""
+    rate = 2e-3 if filters[1] == 3 else 1e-4  # Adam moves every one of the 121 taps by it
+    return Experiment(
+        name=f"conv-{problem}-{filters[1]}x{filters[2]}-{STARTS[start]}",
+        problem=problem,
+        model="convolutional",
+        activation="tanh",
+        noise_level={"denoising": 0.1, "inpainting": 0.01, "deconvolution": 0.01}[problem],
+        filters=filters,
+        start=start,
+        bias=0.0,
+        lam=18.156,
+        gamma=1.0,
+        tau=1 / (8 * SLOPE),
+        train_images=4,
+        test_images=2,
+        image_size=40,
+        training=TrainingSettings(
+            epochs=6, learning_rate=rate, final_learning_rate=rate / 10, trained=("A", "C")
+        ),
+        tied_solvers=CONVOLUTIONAL_TIED,
+        untied_solvers=CONVOLUTIONAL_UNTIED,
+    )
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        *(
+            dense_experiment(*choice)
+            for choice in product(PROBLEMS, ("relu", "softshrink", "identity"), NOISE_LEVELS)
+        ),
+        *(
+            convolutional_experiment(*choice)
+            for choice in product(
+                PROBLEMS, ((30, 3, 3), (2, 11, 11)), ("total_variation", "random")
+            )
+        ),
+    )
+}
+
+
+def get_experiment(name: str) -> Experiment:
+    """The preset of this name; ValueError lists the nearest names otherwise."""
+    if name not in EXPERIMENTS:
+        near = get_close_matches(name, EXPERIMENTS, n=3) or list(EXPERIMENTS)[:3]
+        raise ValueError(
+            f"experiment {name!r} is unknown; did you mean {', '.join(near)}? --list shows all"
+        )
+    return EXPERIMENTS[name]

@@ -1,0 +1,152 @@
+"""Run a preset in one of the three ways, and keep what came of it.
+
+A `Run` holds everything that tables and figures need, so that nothing is ever trained twice:
+the settings, the records of training, the parameters, and the reconstructions of the test images.
+"""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.experiments.presets import METHODS, Experiment
+from refimpl.experiments.setup import objectives, set_up
+from refimpl.images import psnr, ssim
+from refimpl.parameters import Parameters
+from refimpl.storage import npz_bytes, read_arrays, write_file
+from refimpl.training import TrainingResult, train
+
+
+def run(
+    experiment: Experiment,
+    method: str,
+    *,
+    start: Parameters | None = None,
+    callback=None,
+    resume=None,
+) -> TrainingResult:
+    """Train one preset in one of `METHODS`.
+
+    Parameters
+    ----------
+    start : Parameters
+        The tied solution, for "deq_from_bilevel"; ignored by no other method: giving it there
+        replaces the preset's start.
+    callback, resume
+        As in `refimpl.training.train`.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if method == "deq_from_bilevel" and start is None:
+        raise ValueError(
+            "deq_from_bilevel: needs start, the parameters that run(..., 'bilevel') ended with"
+        )
+    setup = set_up(experiment)
+    theta = setup.start if start is None else start
+    theta = theta if method == "bilevel" else theta.untie()
+    training, test = objectives(experiment, setup, tied=method == "bilevel")
+    return train(
+        training,
+        test,
+        theta,
+        experiment.training,
+        value_range=setup.images.value_range,
+        callback=callback,
+        resume=resume,
+    )
+
+
+class Run(NamedTuple):
+    """One trained preset.
+
+    Attributes
+    ----------
+    settings : dict
+        The effective settings of the preset, with "method" and "value_range".
+    records : tuple of dict
+        One for each epoch, see `refimpl.training`.
+    parameters : Parameters
+        Raw θ̂ of the lowest training loss.
+    effective : Parameters
+        θ, after normalisation.
+    truth, y, reconstruction : arrays
+        Of the test images.
+    psnr, ssim : arrays (N,)
+        Of the reconstructions; NaN where no fixed point was found.
+    converged : bool array (N,)
+    """
+
+    settings: dict
+    records: tuple[dict, ...]
+    parameters: Parameters
+    effective: Parameters
+    truth: Array
+    y: Array
+    reconstruction: Array
+    psnr: Array
+    ssim: Array
+    converged: Array
+
+
+def summarize(experiment: Experiment, method: str, result: TrainingResult) -> Run:
+    """Reconstruct the test images with the trained parameters and measure them."""
+    setup = set_up(experiment)
+    _, test = objectives(experiment, setup, tied=method == "bilevel")
+    state = test.loss(result.parameters, result.progress.test_states).state
+    value_range = setup.images.value_range
+    quality = (measure(state.x, setup.images.test, value_range) for measure in (psnr, ssim))
+    settings = {**experiment.settings(), "method": method, "value_range": value_range}
+    return Run(
+        settings,
+        result.records,
+        result.parameters,
+        setup.model.effective(result.parameters),
+        setup.images.test,
+        setup.y_test,
+        state.x,
+        *(np.where(state.converged, values, np.nan) for values in quality),
+        state.converged,
+    )
+
+
+PARTS = ("parameters", "effective")
+ARRAYS = ("truth", "y", "reconstruction", "psnr", "ssim", "converged")
+
+
+def save_run(path: Path | str, run: Run) -> None:
+    """Write a run to one npz file, whole or not at all."""
+    text = json.dumps({"settings": run.settings, "records": run.records})
+    arrays = {name: getattr(run, name) for name in ARRAYS}
+    for part in ("parameters",) if run.effective is run.parameters else PARTS:
+        arrays |= {f"{part}_{name}": array for name, array in getattr(run, part).items()}
+    write_file(path, npz_bytes(arrays | {"text": np.frombuffer(text.encode(), np.uint8)}))
+
+
+def load_run(path: Path | str) -> Run:
+    """Read what `save_run` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or damaged, or not a saved run.
+    """
+    data = read_arrays(path)
+    try:
+        text = json.loads(data["text"].tobytes().decode())
+        arrays = {name: data[name] for name in ARRAYS}
+        parameters = {part: _parameters(data, part) for part in PARTS}
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not a saved run ({error}); delete it and run again") from error
+    return Run(settings=text["settings"], records=tuple(text["records"]), **parameters, **arrays)
+
+
+def _parameters(data: dict[str, Array], part: str) -> Parameters:
+    """The parameters of one part; θ is stored only where it differs from θ̂."""
+    names = [field.name for field in fields(Parameters)]
+    part = part if f"{part}_A" in data else "parameters"
+    return Parameters(
+        **{name: data[f"{part}_{name}"] for name in names if f"{part}_{name}" in data}
+    )

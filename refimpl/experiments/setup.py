@@ -1,0 +1,139 @@
+"""From a preset to images, data, model and initial parameters.
+
+Everything random is drawn from the preset's seed: one stream each for the noise of the training
+images, the noise of the test images, and the initial A.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.experiments.presets import ACTIVATIONS, SLOPE, Experiment
+from refimpl.images import PAPER_RANGE, ImageSet, add_noise, faces, photograph_crops
+from refimpl.models import Model
+from refimpl.normalization import Normalization
+from refimpl.objective import Objective
+from refimpl.operators import (
+    Convolution,
+    DenseBank,
+    FilterBank,
+    Identity,
+    LinearOperator,
+    Mask,
+    block_mask,
+    row_mask,
+)
+from refimpl.operators.convolution import diagonal_kernel
+from refimpl.parameters import Parameters, make_parameters
+from refimpl.potentials import Potential, make_potential
+
+# Difference filters on a large image have this norm: ‖(∂₁, ∂₂)‖² → 8.
+TOTAL_VARIATION_NORM = np.sqrt(8.0)
+
+
+class Setup(NamedTuple):
+    """An experiment ready to train: model, data and starting point.
+
+    Attributes
+    ----------
+    images : ImageSet
+        u†, training and test.
+    model : Model
+    y, y_test : arrays (N, *K.range_shape)
+        Data, E1.
+    start : Parameters
+        Tied θ̂.
+    """
+
+    images: ImageSet
+    model: Model
+    y: Array
+    y_test: Array
+    start: Parameters
+
+
+def set_up(experiment: Experiment) -> Setup:
+    """Images, data, model and initial parameters; the same on every call."""
+    images = load_images(experiment)
+    image_shape = images.train.shape[1:]
+    operator, bank = forward_operator(experiment, image_shape), make_bank(experiment, image_shape)
+    model = Model(
+        operator,
+        bank,
+        _potential(experiment),
+        experiment.lam,
+        experiment.tau,
+    )
+    noise_train, noise_test, initial = np.random.default_rng(experiment.seed).spawn(3)
+    y = add_noise(operator.matvec(images.train), experiment.noise_level, noise_train)
+    y_test = add_noise(operator.matvec(images.test), experiment.noise_level, noise_test)
+    return Setup(images, model, y, y_test, initial_parameters(experiment, bank, initial))
+
+
+def load_images(experiment: Experiment) -> ImageSet:
+    """Faces in [−1, 1] for the dense model, photographs in [0, 1] for the convolutional one."""
+    if experiment.model == "dense":
+        return faces().rescaled(PAPER_RANGE).subset(experiment.train_images, experiment.test_images)
+    crops = photograph_crops(experiment.image_size)
+    return crops.subset(experiment.train_images, experiment.test_images)
+
+
+def forward_operator(experiment: Experiment, image_shape: tuple[int, int, int]) -> LinearOperator:
+    """K: the paper's denoising, inpainting and deconvolution for either model."""
+    dense = experiment.model == "dense"
+    if experiment.problem == "denoising":
+        return Identity(image_shape)
+    if experiment.problem == "inpainting":
+        return Mask((row_mask if dense else block_mask)(image_shape[1:]), image_shape)
+    length, boundary = (5, "periodic") if dense else (11, "symmetric")
+    return Convolution(diagonal_kernel(length), image_shape, boundary)
+
+
+def make_bank(experiment: Experiment, image_shape: tuple[int, int, int]) -> DenseBank | FilterBank:
+    """The bank that A and C belong to."""
+    if experiment.model == "dense":
+        return DenseBank(image_shape, experiment.filters[0])
+    return FilterBank(image_shape, experiment.filters, "symmetric")
+
+
+def _potential(experiment: Experiment) -> Potential:
+    parameters = {"slope": SLOPE} if experiment.activation == "tanh" else {}
+    return make_potential(ACTIVATIONS[experiment.activation], **parameters)
+
+
+def initial_parameters(
+    experiment: Experiment, bank: DenseBank | FilterBank, rng: np.random.Generator
+) -> Parameters:
+    """Tied θ̂: A random or with the differences of total variation; b as the preset says.
+
+    A dense A has rows of unit norm in expectation. A bank is scaled to the spectral norm √8 of
+    total variation, for which τ = 1/(8χ) is made.
+    """
+    shape = bank.coefficients_shape
+    A = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+    if experiment.start == "total_variation":
+        A = 1e-2 * A
+        A[:2] = total_variation_filters(shape)
+    if experiment.model == "convolutional":
+        A = Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(A)
+    return make_parameters(A, b=np.full(shape[0], experiment.bias), gamma=experiment.gamma)
+
+
+def total_variation_filters(shape: tuple[int, int, int, int]) -> Array:
+    """Forward differences down and across: two filters (2, C, h, w), equal in every channel."""
+    _, C, h, w = shape
+    filters = np.zeros((2, C, h, w))
+    filters[:, :, h // 2, w // 2] = -1
+    filters[0, :, h // 2 + 1, w // 2] = 1
+    filters[1, :, h // 2, w // 2 + 1] = 1
+    return filters
+
+
+def objectives(experiment: Experiment, setup: Setup, *, tied: bool) -> tuple[Objective, Objective]:
+    """Training and test objective with the solvers of the tied or the untied model."""
+    solvers = experiment.tied_solvers if tied else experiment.untied_solvers
+    return (
+        Objective(setup.model, setup.images.train, setup.y, solvers),
+        Objective(setup.model, setup.images.test, setup.y_test, solvers),
+    )

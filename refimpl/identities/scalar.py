@@ -1,0 +1,80 @@
+"""Potentials: φ, σ and σ′ are derivatives of each other, keep their bounds, and are compiled alike.
+
+The points are ± 10^e with e uniform in [−3, 3]: flat and steep parts, both sides of every kink.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.checks import complex_step
+from refimpl.fields_of_experts import definition, fused
+from refimpl.identities import registry
+from refimpl.identities.compare import at_most
+from refimpl.operators import FilterBank
+from refimpl.parameters import make_parameters
+from refimpl.potentials import Potential
+from refimpl.results import Check
+
+POINTS = 400
+NEGLIGIBLE = 1e-280  # the kernels cut sech² off at 1e-307, the definition goes on to underflow
+COMPILED = 32 * np.finfo(float).eps  # relative error allowed to each compiled number
+
+
+def checks(seed: int) -> Iterator[Check]:
+    """All identities of potentials."""
+    for name, potential in registry.potentials():
+        z = points(registry.stream(seed, name))
+        yield from _derivative_checks(name, potential, z)
+        yield from _bound_checks(name, potential, z)
+        yield from _kernel_checks(name, potential, z)
+
+
+def points(rng: np.random.Generator) -> Array:
+    """Numbers of both signs and many magnitudes."""
+    return rng.choice([-1.0, 1.0], POINTS) * 10.0 ** rng.uniform(-3, 3, POINTS)
+
+
+def _derivative_checks(name: str, potential: Potential, z: Array) -> Iterator[Check]:
+    pairs = (
+        ("σ = φ′", potential.value, potential.derivative(z)),
+        ("σ′", potential.derivative, potential.second_derivative(z)),
+    )
+    for what, function, derivative in pairs:
+        # A direction of the size of z gives small and large points the same weight.
+        yield complex_step(
+            function, lambda v, d=derivative: d * v, z, 1 / (1 + np.abs(z)), name=f"{what}: {name}"
+        )
+
+
+def _bound_checks(name: str, potential: Potential, z: Array) -> Iterator[Check]:
+    dense = np.concatenate([z, np.linspace(-2, 2, 2001) * (potential.parameter or 1)])
+    slope = potential.second_derivative(dense)
+    rounding = 1 + COMPILED
+    yield at_most(f"sup|σ′|: {name}", np.abs(slope).max(), potential.sup_second * rounding)
+    if potential.smooth:
+        bend = np.abs(potential.second_derivative(dense + 1e-30j).imag / 1e-30).max()
+        yield at_most(f"sup|σ″|: {name}", bend, potential.sup_third * rounding)
+    if potential.convex:
+        yield Check(f"convex, σ′ ≥ 0: {name}", float(-slope.min()), 0.0)
+
+
+def _kernel_checks(name: str, potential: Potential, z: Array) -> Iterator[Check]:
+    """One filter of one pixel and value 1 hands z to the kernels as it is."""
+    bank = FilterBank((1, 20, POINTS // 20), (1, 1, 1), "zero")
+    theta, u = make_parameters(np.ones((1, 1, 1, 1))), z.reshape(1, 1, 20, -1)
+    names = ("σ", "σ′")
+    given = fused.responses(bank, potential, theta, u)
+    expected = definition.responses(bank, potential, theta, u)
+    for what, x, y in zip(names, given, expected, strict=True):
+        yield Check(f"compiled {what}: {name}", float(elementwise(x, y)), COMPILED)
+    each = u.reshape(-1, 1, 1, 1)
+    one = FilterBank((1, 1, 1), (1, 1, 1), "zero")
+    given = fused.energy(one, potential, theta, each)
+    yield Check(f"compiled φ: {name}", elementwise(given, potential.value(z)), COMPILED)
+
+
+def elementwise(given: Array, expected: Array) -> float:
+    """max |given − expected| / |expected|; smaller magnitudes count as 1e-280."""
+    return float((np.abs(given - expected) / np.maximum(np.abs(expected), NEGLIGIBLE)).max())

@@ -1,0 +1,46 @@
+"""Checkpoints: the whole `Progress` of a training in one npz file of arrays and JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from refimpl.storage import npz_bytes, read_arrays, write_file
+from refimpl.training.adam import AdamState
+from refimpl.training.loop import Progress
+
+ARRAYS = ("x", "accepted", "states", "test_states", "best")
+
+
+def save_checkpoint(path: Path | str, progress: Progress) -> None:
+    """Write `progress` to `path` (npz), whole or not at all."""
+    scalars = {
+        "epoch": progress.epoch,
+        "t": progress.adam.t,
+        "reduction": progress.adam.reduction,
+        "records": progress.records,
+    }
+    arrays = {name: getattr(progress, name) for name in ARRAYS}
+    arrays |= {"m": progress.adam.m, "v": progress.adam.v}
+    arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), dtype=np.uint8)
+    write_file(path, npz_bytes(arrays))
+
+
+def load_checkpoint(path: Path | str) -> Progress:
+    """Read what `save_checkpoint` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or damaged, or not a checkpoint.
+    """
+    data = read_arrays(path)
+    try:
+        scalars = json.loads(data["scalars"].tobytes().decode())
+        adam = AdamState(data["m"], data["v"], scalars["t"], scalars["reduction"])
+        arrays = {name: data[name] for name in ARRAYS}
+        return Progress(
+            epoch=scalars["epoch"], adam=adam, records=tuple(scalars["records"]), **arrays
+        )
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a checkpoint ({error}); delete it to start anew") from error

@@ -1,0 +1,113 @@
+"""Presets: the grid is complete, settings are the paper's, building is reproducible, runs are kept."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refimpl.experiments import (
+    EXPERIMENTS,
+    METHODS,
+    NOISE_LEVELS,
+    get_experiment,
+    load_run,
+    run,
+    save_run,
+    set_up,
+    summarize,
+)
+from refimpl.operators.banks import Analysis
+from refimpl.operators.spectral_norm import operator_norm
+
+
+def tiny(name: str):
+    """A preset cut down to one epoch on a few images."""
+    preset = get_experiment(name)
+    training = replace(preset.training, epochs=1)
+    if preset.model == "dense":
+        return replace(preset, training=training, train_images=2, test_images=1)
+    return replace(preset, training=training, train_images=1, test_images=1, image_size=16)
+
+
+def test_grid_has_45_dense_and_12_convolutional_presets():
+    models = [preset.model for preset in EXPERIMENTS.values()]
+    assert models.count("dense") == 3 * 3 * len(NOISE_LEVELS) and models.count("convolutional") == 12
+
+
+def test_names_are_keys_and_settings_are_json():
+    for name, preset in EXPERIMENTS.items():
+        assert preset.name == name
+        assert json.loads(json.dumps(preset.settings()))["name"] == name
+
+
+def test_convolutional_presets_have_the_settings_of_the_paper():
+    for preset in EXPERIMENTS.values():
+        if preset.model == "convolutional":
+            assert preset.lam == 18.156 and preset.tau == 1 / 800
+            assert set_up(tiny(preset.name)).model.potential.parameter == 100
+
+
+def test_dense_presets_use_anderson_with_memory_five_and_adam_from_1e_3_to_1e_6():
+    for preset in EXPERIMENTS.values():
+        if preset.model == "dense":
+            settings, solvers = preset.training, (preset.tied_solvers, preset.untied_solvers)
+            assert all(s.forward == "anderson" and s.forward_options["memory"] == 5 for s in solvers)
+            rates = (settings.learning_rate, settings.final_learning_rate)
+            assert rates == (1e-3, 1e-6) and settings.schedule == "cosine"
+
+
+def test_unknown_preset_names_its_neighbours():
+    with pytest.raises(ValueError, match="dense-denoising-relu-0.1"):
+        get_experiment("dense-denoising-relu-0.01")
+
+
+@pytest.mark.parametrize("name", ["dense-inpainting-relu-0.1", "conv-deconvolution-11x11-random"])
+def test_set_up_is_the_same_on_every_call(name):
+    first, second = set_up(tiny(name)), set_up(tiny(name))
+    assert np.array_equal(first.y, second.y) and np.array_equal(first.start.A, second.start.A)
+
+
+def test_random_and_total_variation_starts_have_the_norm_of_total_variation():
+    for start in ("tv", "random"):
+        setup = set_up(tiny(f"conv-denoising-3x3-{start}"))
+        norm = operator_norm(Analysis(setup.model.bank, setup.start.A))
+        assert norm == pytest.approx(np.sqrt(8), rel=1e-9)
+
+
+def test_images_of_the_dense_presets_are_in_the_range_of_the_paper():
+    setup = set_up(tiny("dense-denoising-identity-0.1"))
+    assert setup.images.value_range == (-1.0, 1.0) and setup.images.train.min() < -0.5
+
+
+@pytest.mark.parametrize("name", ["dense-denoising-softshrink-0.1", "conv-denoising-3x3-tv"])
+def test_run_can_be_kept_and_read_back(name, tmp_path):
+    preset = tiny(name)
+    kept = summarize(preset, "bilevel", run(preset, "bilevel"))
+    save_run(tmp_path / "run.npz", kept)
+    back = load_run(tmp_path / "run.npz")
+    assert back.settings["method"] == "bilevel" and back.converged.all()
+    assert np.array_equal(back.parameters.A, kept.parameters.A) and back.parameters.tied
+    assert np.array_equal(back.reconstruction, kept.reconstruction)
+    assert len(back.records) == 2 and back.psnr[0] > 10
+
+
+def test_untied_method_starts_from_the_tied_solution():
+    preset = tiny("conv-denoising-3x3-tv")
+    tied = run(preset, "bilevel").parameters
+    result = run(preset, "deq_from_bilevel", start=tied)
+    assert result.records[0]["asymmetry"] == 0 and not result.parameters.tied
+
+
+def test_methods_are_checked():
+    preset = tiny("conv-denoising-3x3-tv")
+    with pytest.raises(ValueError, match=", ".join(METHODS)):
+        run(preset, "deep")
+    with pytest.raises(ValueError, match="needs start"):
+        run(preset, "deq_from_bilevel")
+
+
+def test_damaged_run_is_refused_with_its_name(tmp_path):
+    (tmp_path / "run.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match="run.npz: not a complete npz"):
+        load_run(tmp_path / "run.npz")

@@ -1,0 +1,234 @@
+"""Training: the objective's gradient, Adam and its schedules, failures survived, checkpoints."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from refimpl.arrays import dot
+from refimpl.images import add_noise
+from refimpl.models import Model
+from refimpl.normalization import Normalization
+from refimpl.objective import Objective, SolverSettings, squared_loss, squared_loss_gradient
+from refimpl.operators import FilterBank, Identity
+from refimpl.parameters import make_parameters, pack, unpack
+from refimpl.potentials import make_potential
+from refimpl.results import NotConvergedError
+from refimpl.training import (
+    AdamState,
+    TrainingSettings,
+    adam_step,
+    learning_rate,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+    train_lbfgs,
+)
+from refimpl.training.loop import SMALLEST_REDUCTION
+
+SHAPE = (1, 7, 6)
+NEWTON = SolverSettings("newton", "cg", 1e-12, 1e-12)
+KRYLOV = SolverSettings("newton_krylov", "gmres", 1e-12, 1e-12)
+
+
+def problem(images: int = 4, *, solvers: SolverSettings = NEWTON, normalized: bool = False):
+    """A small denoising objective and tied parameters to start from."""
+    rng = np.random.default_rng(3)
+    bank = FilterBank(SHAPE, (3, 3, 3), "reflect")
+    truth = rng.uniform(size=(images, *SHAPE))
+    y = add_noise(truth, 0.1, rng)
+    normalization = Normalization(bank, norm=2.0) if normalized else None
+    model = Model(Identity(SHAPE), bank, make_potential("log_cosh"), 2.0, 0.1, normalization)
+    A = 0.5 * rng.standard_normal(bank.coefficients_shape)
+    return Objective(model, truth, y, solvers), make_parameters(A, b=0.1 * rng.standard_normal(3))
+
+
+def test_loss_gradient_is_the_derivative_of_the_loss():
+    rng = np.random.default_rng(0)
+    u, truth, v = rng.standard_normal((3, 2, *SHAPE))
+    h = 1e-30
+    derivative = np.mean((u + 1j * h * v - truth) ** 2).imag / h
+    assert dot(squared_loss_gradient(u, truth), v).sum() == pytest.approx(derivative, rel=1e-13)
+    assert squared_loss(truth, truth) == 0
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("tied", [True, False])
+def test_gradient_of_the_objective_agrees_with_finite_differences(tied, normalized):
+    """Central differences with h = eps^(1/3) leave about eps^(2/3) of the gradient's scale."""
+    objective, start = problem(solvers=NEWTON if tied else KRYLOV, normalized=normalized)
+    start = start if tied else start.untie()
+    names = ("A", "C", "b", "weights", "gamma")
+    x, h = pack(start, names), np.cbrt(np.finfo(float).eps)
+    gradient = pack(objective.gradient(start).gradient, names)
+    v = np.random.default_rng(1).standard_normal(x.shape)
+    ahead, behind = (objective.loss(unpack(x + s * h * v, start, names)).loss for s in (1, -1))
+    error = abs((ahead - behind) / (2 * h) - gradient @ v)
+    assert error <= 100 * h**2 * np.linalg.norm(gradient) * np.linalg.norm(v)
+
+
+def test_subset_averages_over_its_own_images():
+    objective, start = problem()
+    losses = [objective.subset(np.array([n])).loss(start).loss for n in range(4)]
+    assert objective.loss(start).loss == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+def test_adam_first_step_has_the_length_of_the_rate():
+    """After one step m̂/√v̂ = sign(g) but for ε."""
+    g = np.array([3.0, -1e-3, 5e4])
+    settings = TrainingSettings(epochs=1)
+    _, x = adam_step(AdamState(np.zeros(3), np.zeros(3)), np.zeros(3), g, 0.1, settings)
+    np.testing.assert_allclose(x, -0.1 * np.sign(g), rtol=settings.epsilon / 1e-3)
+
+
+def test_adam_minimises_a_quadratic():
+    target, x = np.array([1.0, -2.0]), np.zeros(2)
+    state = AdamState(np.zeros(2), np.zeros(2))
+    settings = TrainingSettings(epochs=1)
+    for k in range(2000):
+        state, x = adam_step(state, x, x - target, 0.1 * (1 - k / 2000), settings)
+    assert np.abs(x - target).max() < settings.epsilon**0.5
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_schedules_lead_from_the_first_to_the_final_rate(schedule):
+    settings = TrainingSettings(
+        epochs=1, learning_rate=1e-3, final_learning_rate=1e-6, schedule=schedule
+    )
+    rates = [learning_rate(settings, s) for s in (0.0, 0.5, 1.0)]
+    assert rates == pytest.approx([1e-3, (1e-3 + 1e-6) / 2, 1e-6], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 1, "schedule": "step"}, "schedule 'step' is unknown"),
+        ({"epochs": -1}, "epochs"),
+        ({"epochs": 1, "batch_size": 0}, "batch size"),
+    ],
+)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**options)
+
+
+def test_training_lowers_the_loss_and_keeps_the_best():
+    objective, start = problem()
+    result = train(objective, objective, start, TrainingSettings(epochs=15, learning_rate=1e-2))
+    losses = [record["loss_train"] for record in result.records]
+    assert len(losses) == 16 and min(losses) < 0.9 * losses[0]
+    assert objective.loss(result.parameters).loss == pytest.approx(min(losses), rel=1e-9)
+
+
+def test_untied_training_from_the_tied_solution_never_ends_higher():
+    objective, start = problem()
+    settings = TrainingSettings(epochs=5, learning_rate=0.3)
+    tied = train(objective, objective, start, settings).parameters
+    untied = replace(objective, solvers=KRYLOV)
+    result = train(untied, untied, tied.untie(), settings)
+    ends = untied.loss(result.parameters).loss
+    assert ends <= objective.loss(tied).loss * (1 + 1e-12)
+
+
+def test_only_the_chosen_parameters_move():
+    objective, start = problem()
+    result = train(objective, objective, start, TrainingSettings(epochs=2, trained=("b",)))
+    assert np.array_equal(result.parameters.A, start.A)
+    assert not np.array_equal(result.parameters.b, start.b)
+
+
+def test_minibatches_cover_every_image_once():
+    objective, start = problem(images=5)
+    seen = []
+
+    class Spy(Objective):
+        def subset(self, indices):
+            seen.append(indices)
+            return super().subset(indices)
+
+    spy = Spy(objective.model, objective.truth, objective.y, objective.solvers)
+    train(spy, objective, start, TrainingSettings(epochs=1, batch_size=2))
+    assert sorted(np.concatenate(seen)) == list(range(5)) and [len(b) for b in seen] == [2, 2, 1]
+
+
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
+    objective, start = problem()
+    settings = TrainingSettings(epochs=6, batch_size=3, learning_rate=1e-2)
+    whole = train(objective, objective, start, settings)
+    saved = []
+
+    def stop_after_three(progress):
+        save_checkpoint(tmp_path / "run.npz", progress)
+        saved.append(progress.epoch)
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(objective, objective, start, settings, callback=stop_after_three)
+    progress = load_checkpoint(tmp_path / "run.npz")
+    resumed = train(objective, objective, start, settings, resume=progress)
+    assert saved == [1, 2, 3]
+    assert np.array_equal(resumed.parameters.A, whole.parameters.A)
+    assert np.array_equal(resumed.progress.x, whole.progress.x)
+
+
+def test_damaged_checkpoint_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "run.npz"
+    path.write_bytes(b"not an archive")
+    with pytest.raises(ValueError, match="run.npz: not a complete npz"):
+        load_checkpoint(path)
+
+
+def test_failing_steps_are_taken_back_and_end_the_run():
+    """An objective that fails everywhere but at the start: ten halvings, and the start is kept."""
+    objective, start = problem()
+
+    class Fragile(Objective):
+        def gradient(self, raw, u0=None):
+            if not np.array_equal(raw.A, start.A):
+                raise NotConvergedError("planted")
+            return super().gradient(raw, u0)
+
+        def loss(self, raw, u0=None):
+            if not np.array_equal(raw.A, start.A):
+                raise NotConvergedError("planted")
+            return super().loss(raw, u0)
+
+    fragile = Fragile(objective.model, objective.truth, objective.y, objective.solvers)
+    result = train(fragile, objective, start, TrainingSettings(epochs=100))
+    assert np.array_equal(result.parameters.A, start.A)
+    assert result.progress.adam.reduction <= SMALLEST_REDUCTION
+    assert sum(record["rejected_steps"] for record in result.records) >= 10
+
+
+def test_no_fixed_point_at_the_start_is_an_error():
+    objective, start = problem(
+        solvers=SolverSettings("picard", "cg", 1e-12, 1e-12, {"max_iterations": 1})
+    )
+    with pytest.raises(NotConvergedError, match="start"):
+        train(objective, objective, start, TrainingSettings(epochs=1))
+
+
+def test_lbfgs_finds_a_stationary_bias():
+    """Three parameters, so the stationary point is reached to the tolerance asked for."""
+    objective, start = problem()
+    result = train_lbfgs(objective, start, trained=("b",), tol=1e-9)
+    gradient = objective.gradient(result.parameters).gradient.b
+    assert result.converged and np.abs(gradient).max() <= 1e-9
+    assert result.losses.min() < result.losses[0]
+
+
+def test_lbfgs_gradient_is_that_of_scipys_own_differences():
+    objective, start = problem()
+    names = ("b",)
+
+    def value(x):
+        return objective.loss(unpack(x, start, names)).loss
+
+    def gradient(x):
+        return pack(objective.gradient(unpack(x, start, names)).gradient, names)
+
+    x = pack(start, names)
+    # Forward differences: the error is of order sqrt(eps) times the second derivative.
+    assert check_grad(value, gradient, x) <= 100 * np.sqrt(np.finfo(float).eps)
