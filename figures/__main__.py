@@ -1,0 +1,43 @@
+"""`python -m figures [--quick] [--only NAME ...] [--output DIR]`: train, study, draw."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the three stages; files already saved are used again."""
+    options = parse(arguments)
+    begin = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - begin:6.1f} s] {text}", flush=True)
+
+    output = options.output or HERE / ("output-quick" if options.quick else "output")
+    output.mkdir(parents=True, exist_ok=True)
+    say("loading (the first time, compiled loops are built, about half a minute)")
+    from figures import draw, studies, train
+
+    train.train_all(train.presets(options.quick), output / "runs", say)
+    studies.run_all(output, options.quick, say)
+    drawn = draw.draw_all(output, options.only, say)
+    say(f"done: {drawn} figures and tables in {output}")
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="six presets, few epochs: for continuous integration"
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="draw only these figures")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where results and figures go")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""How every figure looks, and where it is saved.
+
+Colours are Okabe and Ito's, readable by colour-blind readers; line styles and markers differ
+too, so that figures survive printing in grey.
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+METHOD_STYLES = {
+    "bilevel": {"color": BLUE, "linestyle": "-", "marker": "o", "label": "bilevel (tied)"},
+    "deq": {"color": RED, "linestyle": "--", "marker": "s", "label": "DEQ (untied)"},
+    "deq_from_bilevel": {
+        "color": GREEN,
+        "linestyle": ":",
+        "marker": "^",
+        "label": "DEQ from bilevel",
+    },
+}
+SOLVER_COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK)
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+plt.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "lines.linewidth": 1.4,
+        "lines.markersize": 3.5,
+        "legend.frameon": False,
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 150,
+    }
+)
+
+
+def save(figure: plt.Figure, output: Path, name: str) -> None:
+    """Write a figure as PNG and PDF, without time stamps, and close it."""
+    figure.savefig(output / f"{name}.png", metadata={"Software": None})
+    figure.savefig(output / f"{name}.pdf", metadata={"CreationDate": None})
+    plt.close(figure)

@@ -1,0 +1,113 @@
+"""Stage one: train every preset, tied and untied, two presets at a time.
+
+Each worker is a process with one thread for every library, which on two cores is faster than
+one process with two threads. A run already saved with the same settings is left alone.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from refimpl.experiments import (
+    EXPERIMENTS,
+    METHODS,
+    Experiment,
+    load_run,
+    run,
+    save_run,
+    summarize,
+)
+
+THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+QUICK = {
+    "dense-denoising-relu-0.1": 3,
+    "dense-inpainting-relu-0.1": 3,
+    "dense-deconvolution-relu-0.1": 3,
+    "conv-denoising-3x3-tv": 2,
+    "conv-inpainting-3x3-tv": 2,
+    "conv-deconvolution-3x3-tv": 2,
+}
+
+
+def presets(quick: bool) -> list[Experiment]:
+    """All presets, the slowest first; or, quick, six of them for a few epochs."""
+    if quick:
+        return [_shortened(EXPERIMENTS[name], epochs) for name, epochs in QUICK.items()]
+    order = ("conv-deconvolution", "conv", "dense-inpainting", "dense")
+    return [
+        experiment
+        for rank, prefix in enumerate(order)
+        for experiment in EXPERIMENTS.values()
+        if experiment.name.startswith(prefix) and not experiment.name.startswith(order[:rank])
+    ]
+
+
+def methods(experiment: Experiment) -> tuple[str, ...]:
+    """Tied and untied; and, but for the sweep over noise levels, untied from the tied solution."""
+    swept = experiment.model == "dense" and experiment.noise_level != 0.1
+    return METHODS[:2] if swept else METHODS
+
+
+def _shortened(experiment: Experiment, epochs: int) -> Experiment:
+    return replace(experiment, training=replace(experiment.training, epochs=epochs))
+
+
+def train_all(experiments: Iterable[Experiment], folder: Path, say) -> None:
+    """Train what is not yet saved; `say(text)` is called as each preset is done."""
+    missing = [experiment for experiment in experiments if not complete(experiment, folder)]
+    if not missing:
+        return
+    compile_kernels()
+    for name in THREADS:
+        os.environ[name] = "1"
+    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
+        futures = {
+            pool.submit(train_preset, experiment, folder): experiment for experiment in missing
+        }
+        for count, future in enumerate(as_completed(futures), start=1):
+            say(f"trained {count}/{len(missing)}: {futures[future].name}: {future.result()}")
+
+
+def compile_kernels() -> None:
+    """Call every kernel once, so that the workers find them compiled on disk."""
+    small = replace(EXPERIMENTS["conv-denoising-3x3-tv"], train_images=1, test_images=1)
+    small = _shortened(replace(small, image_size=8), 1)
+    for method in METHODS[:2]:
+        run(small, method)
+
+
+def train_preset(experiment: Experiment, folder: Path) -> str:
+    """Every way of one preset, and what to say of it."""
+    losses, tied = [], None
+    for method in methods(experiment):
+        start = tied if method == "deq_from_bilevel" else None
+        result = run(experiment, method, start=start)
+        tied = result.parameters if method == "bilevel" else tied
+        save_run(run_path(experiment, method, folder), summarize(experiment, method, result))
+        losses.append(f"{method} {min_loss(result.records):.4g}")
+    return ", ".join(losses)
+
+
+def min_loss(records) -> float:
+    """The lowest training loss on record, that of the parameters kept."""
+    return min(r["loss_train"] for r in records if r["loss_train"] == r["loss_train"])
+
+
+def run_path(experiment: Experiment, method: str, folder: Path) -> Path:
+    """Where a run is saved."""
+    return folder / f"{experiment.name}-{method}.npz"
+
+
+def complete(experiment: Experiment, folder: Path) -> bool:
+    """Whether every run is saved with these very settings."""
+    paths = [run_path(experiment, method, folder) for method in methods(experiment)]
+    return all(path.exists() and _same_settings(path, experiment) for path in paths)
+
+
+def _same_settings(path: Path, experiment: Experiment) -> bool:
+    saved = {k: v for k, v in load_run(path).settings.items() if k not in ("method", "value_range")}
+    return saved == json.loads(json.dumps(experiment.settings()))
