@@ -2,6 +2,7 @@
 #
 #   make figures    train the presets and draw every figure and table (QUICK=1: few epochs)
 #   make test       run the tests (PYTEST_ARGS="-k noise" chooses some)
+#   make bench      time one gradient here and in torch, side by side
 #   make verify     measure every identity and compare it with its bound
 #   make lint       check the style of the code
 #   make install    only build .venv, with the command .venv/bin/refimpl
@@ -13,7 +14,7 @@ PYTHON3 ?= python3
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help figures test verify lint install clean
+.PHONY: help figures test bench verify lint install clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -23,6 +24,9 @@ figures: .venv/.installed
 
 test: .venv/.installed-test
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+bench: .venv/.installed-test
+	$(PYTHON) -m figures.benchmark
 
 verify: .venv/.installed
 	$(PYTHON) -m refimpl verify

@@ -1,11 +1,11 @@
 """Stage one: train every preset, tied and untied, two presets at a time.
 
-Each worker is a process with one thread for every library, which on two cores is faster than
-one process with two threads. A run already saved with the same settings is left alone.
+Each worker is a process, with one thread for every library as `__main__` set it, which on two
+cores is faster than one process with two threads. A run already saved with the same settings is
+left alone.
 """
 
 import json
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -16,13 +16,12 @@ from refimpl.experiments import (
     EXPERIMENTS,
     METHODS,
     Experiment,
-    load_run,
     run,
     save_run,
     summarize,
 )
+from refimpl.storage import write_file
 
-THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 QUICK = {
     "dense-denoising-relu-0.1": 3,
     "dense-inpainting-relu-0.1": 3,
@@ -62,8 +61,6 @@ def train_all(experiments: Iterable[Experiment], folder: Path, say) -> None:
     if not missing:
         return
     compile_kernels()
-    for name in THREADS:
-        os.environ[name] = "1"
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         futures = {
             pool.submit(train_preset, experiment, folder): experiment for experiment in missing
@@ -89,6 +86,7 @@ def train_preset(experiment: Experiment, folder: Path) -> str:
         tied = result.parameters if method == "bilevel" else tied
         save_run(run_path(experiment, method, folder), summarize(experiment, method, result))
         losses.append(f"{method} {min_loss(result.records):.4g}")
+    write_file(stamp_path(experiment, folder), json.dumps(experiment.settings()).encode())
     return ", ".join(losses)
 
 
@@ -102,12 +100,14 @@ def run_path(experiment: Experiment, method: str, folder: Path) -> Path:
     return folder / f"{experiment.name}-{method}.npz"
 
 
+def stamp_path(experiment: Experiment, folder: Path) -> Path:
+    """The settings of a preset, written once all its runs are saved."""
+    return folder / f"{experiment.name}.json"
+
+
 def complete(experiment: Experiment, folder: Path) -> bool:
-    """Whether every run is saved with these very settings."""
-    paths = [run_path(experiment, method, folder) for method in methods(experiment)]
-    return all(path.exists() and _same_settings(path, experiment) for path in paths)
-
-
-def _same_settings(path: Path, experiment: Experiment) -> bool:
-    saved = {k: v for k, v in load_run(path).settings.items() if k not in ("method", "value_range")}
-    return saved == json.loads(json.dumps(experiment.settings()))
+    """Whether every run is saved, with these very settings."""
+    stamp = stamp_path(experiment, folder)
+    runs = [run_path(experiment, method, folder) for method in methods(experiment)]
+    saved = stamp.exists() and all(path.exists() for path in runs)
+    return saved and stamp.read_text() == json.dumps(experiment.settings())

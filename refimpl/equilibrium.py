@@ -98,7 +98,7 @@ def step_advice(step: Step) -> str:
     """What to say of τ when the plain iteration diverges or stalls."""
     safe = largest_safe_step(step)
     if isinstance(step, TiedStep):
-        return f"tau is {step.tau:.3g}, and a convex energy needs tau < {safe:.3g}"
+        return f"tau is {step.tau:.3g}; for a convex energy every tau < {safe:.3g} converges"
     return (
         f"tau is {step.tau:.3g}; try one below {safe:.3g} (no tau is safe for every untied model)"
     )

@@ -40,7 +40,7 @@ def relative_residual(step, u, u0):
 # Fixed points
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(seeds())
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -140,11 +140,13 @@ def test_a_step_size_too_large_is_reported_with_the_largest_safe_one():
     step = make(potential="quadratic").step
     safe = largest_safe_step(step)
     steep = replace(step, tau=3 * safe)
-    with pytest.raises(BreakdownError, match=rf"tau is {3 * safe:.3g}, .* needs tau < {safe:.3g}"):
+    with pytest.raises(
+        BreakdownError, match=rf"tau is {3 * safe:.3g}; .* every tau < {safe:.3g} conv"
+    ):
         reconstruct(steep, max_iterations=100_000)
     result = reconstruct(steep, max_iterations=20)
     assert not result.converged.any()
-    assert f"needs tau < {safe:.3g}" in result.message
+    assert f"every tau < {safe:.3g} converges" in result.message
 
 
 def test_an_oscillating_iteration_is_reported_with_the_largest_safe_step():

@@ -1,4 +1,4 @@
-"""Fields of experts against closed forms and torch, their ties, batches, precisions and bad input."""
+"""Fields of experts: closed forms and torch, ties, batches, precisions and bad input."""
 
 from dataclasses import FrozenInstanceError, replace
 
@@ -64,7 +64,9 @@ TORCH_POTENTIALS = {
     "log_cosh": lambda torch, z: torch.log(torch.cosh(z)),
     "lorentzian": lambda torch, z: torch.log1p(z**2),
     "smoothed_l1": lambda torch, z: torch.sqrt(z**2 + 0.01),
-    "huber": lambda torch, z: torch.nn.functional.huber_loss(z, torch.zeros_like(z), reduction="none"),
+    "huber": lambda torch, z: torch.nn.functional.huber_loss(
+        z, torch.zeros_like(z), reduction="none"
+    ),
 }
 
 
@@ -231,7 +233,9 @@ def test_a_linearization_is_immutable():
 def test_gamma_multiplies_everything():
     rng = generator(8)
     field = random_field(small_banks()[0], rng)
-    doubled = make_field(field.bank, field.potential, replace(field.parameters, gamma=np.array(1.4)))
+    doubled = make_field(
+        field.bank, field.potential, replace(field.parameters, gamma=np.array(1.4))
+    )
     u = normal(rng, (1, 2, 4, 5))
     assert np.allclose(doubled.value(u), 2 * field.value(u), rtol=rounding(u), atol=0)
     assert np.allclose(doubled.energy(u), 2 * field.energy(u), rtol=rounding(u), atol=0)

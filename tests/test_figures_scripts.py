@@ -8,12 +8,13 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from figures import draw, studies
+from figures import draw, saved, studies
 from figures.scripts import filters, losses, noise_levels, normalization, reconstructions, table
 from figures.studies import eigenvalues as eigenvalues_study
 from figures.studies import normalization as normalization_study
 from figures.studies import robustness as robustness_study
 from refimpl.experiments import METHODS, Run, get_experiment, load_run, save_run, set_up
+from refimpl.experiments.runs import ARRAYS
 from refimpl.parameters import make_parameters
 
 NAME = "dense-denoising-relu-0.1"
@@ -66,14 +67,14 @@ def test_every_study_has_a_module_that_computes(name):
 
 def test_summary_is_the_run_without_its_parameters(output):
     path = output / "runs" / f"{NAME}-deq.npz"
-    summary, run = table.load_summary(path), load_run(path)
+    summary, run = saved.load_summary(path), load_run(path)
     assert summary.parameters is None and summary.effective is None
     assert summary.settings == run.settings and summary.records == run.records
-    assert all(np.array_equal(getattr(summary, n), getattr(run, n)) for n in table.ARRAYS)
+    assert all(np.array_equal(getattr(summary, n), getattr(run, n)) for n in ARRAYS)
 
 
 def test_kept_record_is_that_of_the_lowest_training_loss_and_skips_failures():
-    assert table.kept(synthetic_run("bilevel", LOSSES["bilevel"]))["epoch"] == 1
+    assert saved.kept(synthetic_run("bilevel", LOSSES["bilevel"]))["epoch"] == 1
 
 
 def test_row_reports_means_over_images_and_total_time():

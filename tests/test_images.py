@@ -94,6 +94,14 @@ def test_photograph_crops_of_training_and_test_come_from_different_photographs()
     assert not set(shipped.TRAIN_PHOTOGRAPHS) & set(shipped.TEST_PHOTOGRAPHS)
 
 
+def test_shrinking_takes_the_means_of_blocks():
+    u = np.arange(24.0).reshape(1, 4, 6)
+    assert np.array_equal(shipped.block_means(u, 2), [[[3.5, 5.5, 7.5], [15.5, 17.5, 19.5]]])
+    assert images.photograph_crops(32, shrink=4).test.shape[1:] == (1, 32, 32)
+    with pytest.raises(ValueError, match="shrink: given 0"):
+        images.photograph_crops(32, shrink=0)
+
+
 @pytest.mark.parametrize(("colour", "channels", "train"), [(False, 1, 6), (True, 3, 3)])
 def test_photograph_crops_take_turns_among_photographs(colour, channels, train):
     crops = images.photograph_crops((120, 100), colour=colour)

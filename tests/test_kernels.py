@@ -21,15 +21,8 @@ from refimpl import kernels
 from refimpl.potentials import LogCosh, SmoothedL1, make_potential
 from strategies import filter_shapes, image_shapes, normal, precisions, seeds
 
-NAMES = (
-    "quadratic",
-    "half_squared_relu",
-    "soft_shrinkage",
-    "log_cosh",
-    "lorentzian",
-    "smoothed_l1",
-    "huber",
-)
+NAMES = ("quadratic", "half_squared_relu", "soft_shrinkage", "log_cosh")
+NAMES += ("lorentzian", "smoothed_l1", "huber")
 POTENTIALS = [make_potential(name) for name in NAMES] + [LogCosh(100.0), SmoothedL1(1.0)]
 TESTS = Path(__file__).parent
 
@@ -45,9 +38,7 @@ def definition_correlate(up, A):
 
 def definition_adjoint(z, A):
     """Aᵀz: the sum over filters of SciPy's full convolutions."""
-    return np.array(
-        [[sum(map(full, image, A[:, c])) for c in range(A.shape[1])] for image in z],
-    )
+    return np.array([[sum(map(full, image, A[:, c])) for c in range(A.shape[1])] for image in z])
 
 
 def definition_adjoint_filters(up, z):

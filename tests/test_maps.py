@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refimpl.arrays import dot
@@ -55,7 +55,9 @@ def random_step(
     A, C = (normal(rng, bank.coefficients_shape, dtype) for _ in range(2))
     theta = make_parameters(A, None if tied else C, b=A.reshape(len(A), -1)[:, 0], gamma=0.3)
     y = normal(rng, (images, *operator.range_shape), dtype)
-    return make_step(DataFit(operator, y, 1.3), make_field(bank, potential or LogCosh(), theta), tau)
+    return make_step(
+        DataFit(operator, y, 1.3), make_field(bank, potential or LogCosh(), theta), tau
+    )
 
 
 # Derivatives
@@ -145,6 +147,7 @@ def test_lipschitz_bound_exceeds_the_norm_of_every_jacobian(boundary, tied):
         assert np.linalg.norm(J, 2) <= lipschitz_bound(step) * (1 + 1e-10)
 
 
+@settings(max_examples=10)
 @given(seeds(), st.floats(0.01, 0.99))
 def test_energy_falls_for_every_safe_step(seed, factor):
     rng = generator(seed)
@@ -192,6 +195,7 @@ def test_image_n_alone_is_bit_for_bit_image_n_of_the_batch(shape, boundary, tied
             assert np.array_equal(step.energy(u)[one], alone.energy(u[one]))
 
 
+@settings(max_examples=10)
 @given(precisions(), st.booleans(), st.booleans(), seeds())
 def test_precision_is_kept_whatever_the_type_of_the_constants(dtype, tied, dense, seed):
     rng = generator(seed)

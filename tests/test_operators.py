@@ -80,21 +80,31 @@ def test_convolution_is_that_of_ndimage(shape, h, w, boundary, dtype, seed):
 
 
 @given(image_shapes(max_side=6), st.data(), boundaries(), seeds())
-def test_filter_bank_is_the_correlation_of_ndimage_summed_over_channels(shape, data, boundary, seed):
+def test_filter_bank_is_the_correlation_of_ndimage_summed_over_channels(
+    shape, data, boundary, seed
+):
     filters = data.draw(filter_shapes(shape[1], max_side=7))
     rng = generator(seed)
     A, u = normal(rng, filters), normal(rng, shape)
     given = FilterBank(shape[1:], (filters[0], *filters[2:]), boundary).apply(A, u)
     mode = NDIMAGE_MODES[boundary]
     expected = np.array(
-        [[sum(ndimage.correlate(x, a, mode=mode) for x, a in zip(image, A_k)) for A_k in A] for image in u]
+        [
+            [sum(ndimage.correlate(x, a, mode=mode) for x, a in zip(image, A_k)) for A_k in A]
+            for image in u
+        ]
     )
     assert np.abs(given - expected).max() <= rounding(u, A) * np.abs(A).sum() * np.abs(u).max()
 
 
 @pytest.mark.parametrize(
     ("boundary", "mode"),
-    [("zero", "constant"), ("periodic", "circular"), ("reflect", "reflect"), ("replicate", "replicate")],
+    [
+        ("zero", "constant"),
+        ("periodic", "circular"),
+        ("reflect", "reflect"),
+        ("replicate", "replicate"),
+    ],
 )
 def test_filter_bank_is_the_convolution_of_torch(boundary, mode):
     torch = pytest.importorskip("torch")
@@ -182,7 +192,7 @@ def test_compositions_sums_and_multiples_are_those_of_matrices():
     rng = generator(2)
     blur, mask = Convolution(normal(rng, (3, 3)), COLOUR), Mask(rng.random(COLOUR) < 0.5, COLOUR)
     B, M = (dense_matrix(op.matvec, (1, *COLOUR)) for op in (blur, mask))
-    for given, expected in (
+    for combined, expected in (
         (mask @ blur, M @ B),
         (blur @ mask, B @ M),
         (blur + mask, B + M),
@@ -190,7 +200,7 @@ def test_compositions_sums_and_multiples_are_those_of_matrices():
         (-2.5 * blur, -2.5 * B),
         (2 * (mask @ (blur + mask)), 2 * M @ (B + M)),
     ):
-        matrix = dense_matrix(given.matvec, (1, *COLOUR))
+        matrix = dense_matrix(combined.matvec, (1, *COLOUR))
         assert_close(matrix, expected, rounding(expected))
 
 
@@ -223,7 +233,9 @@ def test_convolution_of_one_image_does_not_depend_on_the_batch(shape, boundary, 
 # Spectral norms
 
 
-@pytest.mark.parametrize("name", [name for name, _ in registry.operators() if "padding" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name, _ in registry.operators() if "padding" not in name]
+)
 def test_operator_norm_is_the_largest_singular_value(name):
     operator = dict(registry.operators())[name]
     K = dense_matrix(operator.matvec, (1, *operator.domain_shape))
@@ -307,18 +319,30 @@ BAD = {
     "even kernel": (lambda: Convolution(np.ones((4, 3)), COLOUR), r"kernel is \(4, 3\).*odd"),
     "kernel with channels": (lambda: Convolution(np.ones((1, 3, 3)), COLOUR), "kernel is"),
     "kernel not finite": (lambda: Convolution(np.full((3, 3), np.nan), COLOUR), "NaN"),
-    "kernel boundary": (lambda: Convolution(np.ones((3, 3)), COLOUR, "mirror"), "'mirror' is unknown"),
+    "kernel boundary": (
+        lambda: Convolution(np.ones((3, 3)), COLOUR, "mirror"),
+        "'mirror' is unknown",
+    ),
     "even filter": (lambda: FilterBank(COLOUR, (2, 3, 4)), "3 x 4; both sides must be odd"),
     "no filter": (lambda: FilterBank(COLOUR, (0, 3, 3)), "0 filters"),
-    "bank boundary": (lambda: FilterBank(COLOUR, (2, 3, 3), "circular"), "choose one of zero, periodic"),
+    "bank boundary": (
+        lambda: FilterBank(COLOUR, (2, 3, 3), "circular"),
+        "choose one of zero, periodic",
+    ),
     "no features": (lambda: DenseBank(COLOUR, 0), "0 features"),
     "matrix columns": (lambda: Matrix(np.ones((3, 59)), COLOUR), r"\(3, 59\).*need \(M, 60\)"),
     "scipy shape": (lambda: FromScipy(scipy.sparse.eye_array(59), COLOUR), r"\(59, 59\)"),
     "composition": (lambda: Identity(COLOUR) @ Identity((1, 5, 4)), "these must be equal"),
     "sum": (lambda: Identity(COLOUR) + Identity((1, 5, 4)), "must be equal"),
     "multiple": (lambda: np.nan * Identity(COLOUR), "finite real number"),
-    "image shape": (lambda: Identity(COLOUR).matvec(np.ones((2, 3, 4, 5))), r"expected \(N,\) \+ \(3, 5, 4\)"),
-    "no batch axis": (lambda: Mask(np.ones((5, 4)), COLOUR).matvec(np.ones(COLOUR)), "counts the images"),
+    "image shape": (
+        lambda: Identity(COLOUR).matvec(np.ones((2, 3, 4, 5))),
+        r"expected \(N,\) \+ \(3, 5, 4\)",
+    ),
+    "no batch axis": (
+        lambda: Mask(np.ones((5, 4)), COLOUR).matvec(np.ones(COLOUR)),
+        "counts the images",
+    ),
     "filters shape": (
         lambda: FilterBank(COLOUR, (2, 3, 3)).apply(np.ones((2, 1, 3, 3)), np.ones((1, *COLOUR))),
         r"coefficients are \(2, 1, 3, 3\), expected \(2, 3, 3, 3\)",
@@ -328,7 +352,9 @@ BAD = {
         r"z has shape \(1, 3, 5, 4\), expected \(N,\) \+ \(2, 5, 4\)",
     ),
     "batches differ": (
-        lambda: FilterBank(COLOUR, (2, 3, 3)).adjoint_filters(np.ones((2, *COLOUR)), np.ones((1, 2, 5, 4))),
+        lambda: FilterBank(COLOUR, (2, 3, 3)).adjoint_filters(
+            np.ones((2, *COLOUR)), np.ones((1, 2, 5, 4))
+        ),
         "2 images but responses of 1",
     ),
     "even diagonal": (lambda: diagonal_kernel(4), "expected an odd number"),

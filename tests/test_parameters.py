@@ -93,9 +93,15 @@ def test_defaults_are_no_bias_unit_weights_and_unit_gamma():
 
 
 BAD = {
-    "C": (lambda: make_parameters(np.ones((2, 4)), np.ones((2, 5))), r"C: shape is \(2, 5\).*\(2, 4\)"),
+    "C": (
+        lambda: make_parameters(np.ones((2, 4)), np.ones((2, 5))),
+        r"C: shape is \(2, 5\).*\(2, 4\)",
+    ),
     "b": (lambda: make_parameters(np.ones((2, 4)), b=np.ones(3)), r"b: shape is \(3,\).*\(2,\)"),
-    "weights": (lambda: make_parameters(np.ones((2, 4)), weights=np.ones((2, 1))), "weights: shape"),
+    "weights": (
+        lambda: make_parameters(np.ones((2, 4)), weights=np.ones((2, 1))),
+        "weights: shape",
+    ),
     "NaN": (lambda: make_parameters(np.full((2, 4), np.nan)), "A: 8 of 8 values are NaN"),
     "gamma": (lambda: make_parameters(np.ones((2, 4)), gamma=0.0), "gamma: given 0.0"),
     "gamma NaN": (lambda: make_parameters(np.ones((2, 4)), gamma=np.nan), "gamma"),

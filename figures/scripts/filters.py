@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from figures.scripts.table import saved_runs
+from figures.saved import saved_runs
 from figures.style import METHOD_STYLES, plt, save
 from refimpl.experiments import EXPERIMENTS, Run, set_up
 
@@ -39,7 +39,8 @@ def draw(output: Path) -> None:
             axes.set_title(f"{name} of {METHOD_STYLES[method]['label']}")
         row[0].set_ylabel(label)
         draw_asymmetry(row[3], runs)
-    panels[0, 3].legend(handles=[plt.Line2D([], [], **style) for style in METHOD_STYLES.values()])
+    handles = [plt.Line2D([], [], **style) for style in METHOD_STYLES.values()]
+    figure.legend(handles=handles, loc="outside lower right", ncols=3)
     save(figure, output, "filters")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from figures.scripts.table import saved_runs
+from figures.saved import saved_runs
 from figures.style import METHOD_STYLES, plt, save
 from refimpl.experiments import PROBLEMS, Run
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.scripts.table import kept, saved_runs
+from figures.saved import kept, saved_runs
 from figures.style import METHOD_STYLES, plt, save
 from refimpl.experiments import NOISE_LEVELS, PROBLEMS, Run
 from refimpl.images import psnr

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.scripts.table import saved_runs
+from figures.saved import saved_runs
 from figures.style import plt, save
 from refimpl.experiments import PROBLEMS, Run
 from refimpl.images import psnr, ssim

@@ -7,16 +7,13 @@ All numbers of a run belong to the parameters it kept: those of the lowest train
 """
 
 import csv
-import json
 from pathlib import Path
 
-import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from figures.saved import kept, saved_runs
 from figures.style import BLACK, ORANGE, plt, save
-from figures.train import run_path
-from refimpl.experiments import EXPERIMENTS, METHODS, PROBLEMS, Run, load_run
-from refimpl.experiments.runs import ARRAYS
+from refimpl.experiments import EXPERIMENTS, METHODS, PROBLEMS, Run
 
 LOWER, EQUAL, HIGHER = "lower", "equal", "HIGHER"
 MODEL_STYLES = {
@@ -33,28 +30,6 @@ def draw(output: Path) -> None:
     pairs = [warm_start(name, runs) for name, runs in saved.items() if len(runs) == len(METHODS)]
     write(output, "warm_start", pairs, claim(pairs))
     draw_changes(output, pairs)
-
-
-def saved_runs(output: Path, name: str, *, parameters: bool = False) -> dict[str, Run]:
-    """The runs of one preset that are there, by method; without parameters unless asked for."""
-    paths = {method: run_path(EXPERIMENTS[name], method, output / "runs") for method in METHODS}
-    read = load_run if parameters else load_summary
-    return {method: read(path) for method, path in paths.items() if path.exists()}
-
-
-def load_summary(path: Path) -> Run:
-    """A run without parameters, which take a hundred times longer to read than the rest."""
-    with np.load(path, allow_pickle=False) as data:
-        text = json.loads(data["text"].tobytes())
-        arrays = {name: data[name] for name in ARRAYS}
-    return Run(text["settings"], tuple(text["records"]), None, None, **arrays)
-
-
-def kept(run: Run) -> dict:
-    """The record of the parameters that the run kept."""
-    return min(
-        run.records, key=lambda r: r["loss_train"] if np.isfinite(r["loss_train"]) else np.inf
-    )
 
 
 def row(name: str, method: str, run: Run) -> dict:
@@ -128,12 +103,14 @@ def draw_changes(output: Path, pairs: list[dict]) -> None:
                 p for p in pairs if p["problem"] == problem and p["experiment"].startswith(model)
             ]
             changes = sorted(float(pair["change [%]"]) for pair in chosen)
-            axes.plot(changes, linestyle="none", **style, label=f"{model} presets")
+            ranks = range(1, len(changes) + 1)
+            axes.plot(ranks, changes, linestyle="none", **style, label=f"{model} presets")
         axes.axhline(0, color="black", linewidth=0.8)
         verdicts = [pair["verdict"] for pair in pairs if pair["problem"] == problem]
         axes.set_title(f"{problem}: higher in {verdicts.count(HIGHER)} of {len(verdicts)}")
         axes.set_xlabel("preset, sorted by change")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(0, max(len(verdicts), 1) + 1)
     panels[0].set_ylabel("training loss of DEQ started\nfrom bilevel, change [%]")
     panels[0].legend()
     save(figure, output, "warm_start")

@@ -32,9 +32,9 @@ def run(
 
     Parameters
     ----------
-    start : Parameters
-        The tied solution, for "deq_from_bilevel"; ignored by no other method: giving it there
-        replaces the preset's start.
+    start : Parameters, optional
+        Tied parameters that replace the preset's start; "deq_from_bilevel" needs them, and
+        they are what "bilevel" ended with.
     callback, resume
         As in `refimpl.training.train`.
     """
@@ -46,14 +46,17 @@ def run(
         )
     setup = set_up(experiment)
     theta = setup.start if start is None else start
-    theta = theta if method == "bilevel" else theta.untie()
-    training, test = objectives(experiment, setup, tied=method == "bilevel")
+    tied = objectives(experiment, setup, tied=True)
+    states = None
+    if method != "bilevel" and resume is None:
+        # Untied with C = A (E7), the fixed points are those of the tied model, which are easier.
+        states = tuple(objective.loss(theta).state.x for objective in tied)
     return train(
-        training,
-        test,
-        theta,
+        *(tied if method == "bilevel" else objectives(experiment, setup, tied=False)),
+        theta if method == "bilevel" else theta.untie(),
         experiment.training,
         value_range=setup.images.value_range,
+        states=states,
         callback=callback,
         resume=resume,
     )

@@ -75,7 +75,7 @@ def load_images(experiment: Experiment) -> ImageSet:
     """Faces in [−1, 1] for the dense model, photographs in [0, 1] for the convolutional one."""
     if experiment.model == "dense":
         return faces().rescaled(PAPER_RANGE).subset(experiment.train_images, experiment.test_images)
-    crops = photograph_crops(experiment.image_size)
+    crops = photograph_crops(experiment.image_size, shrink=4)
     return crops.subset(experiment.train_images, experiment.test_images)
 
 
@@ -107,15 +107,17 @@ def initial_parameters(
 ) -> Parameters:
     """Tied θ̂: A random or with the differences of total variation; b as the preset says.
 
-    A dense A has rows of unit norm in expectation. A bank is scaled to the spectral norm √8 of
-    total variation, for which τ = 1/(8χ) is made.
+    A dense A has rows of norm √½ in expectation. Filters have mean 0, so that flat images cost
+    nothing, and a bank is scaled to the spectral norm √8 of total variation, for which
+    τ = 1/(8χ) is made.
     """
     shape = bank.coefficients_shape
-    A = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+    A = rng.standard_normal(shape) / np.sqrt(2 * np.prod(shape[1:]))
     if experiment.start == "total_variation":
         A = 1e-2 * A
         A[:2] = total_variation_filters(shape)
     if experiment.model == "convolutional":
+        A = A - A.mean(axis=(2, 3), keepdims=True)
         A = Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(A)
     return make_parameters(A, b=np.full(shape[0], experiment.bias), gamma=experiment.gamma)
 

@@ -4,6 +4,8 @@
     q by cg, neumann, anderson, gmres, bicgstab   = the dense solution of (I − ∂_u T)ᵀ q = ∇ℓ
     dℓ/dθ                                         = dense matrices and unit vectors
     unrolled through many steps                   → the implicit gradient
+
+Bounds are 1e-9 relative: solves end at residuals of 1e-12, and conditioning takes the rest.
 """
 
 from collections.abc import Iterator
@@ -72,6 +74,14 @@ def _adjoint_checks(name: str, problem: Problem, star: SolverResult) -> Iterator
             continue
         q = solve_adjoint(lin, gradient, method=method, tol=TOL).x
         yield agree(f"E9 by {method}: {name}", q, expected, SOLVED)
+    for preconditioner in preconditioners(problem):
+        q = solve_adjoint(lin, gradient, preconditioner=preconditioner, tol=TOL).x
+        yield agree(f"E9 with {preconditioner} preconditioner: {name}", q, expected, SOLVED)
+
+
+def preconditioners(problem: Problem) -> tuple[str, ...]:
+    """Those that the model has: a dense bank has no convolution to approximate."""
+    return ("jacobi",) if problem.description["analysis"] == "dense" else ("jacobi", "circulant")
 
 
 def dense_adjoint_state(lin: StepLinearization, gradient: Array) -> Array:

@@ -33,7 +33,8 @@ def checks(seed: int) -> Iterator[Check]:
     for name, field in registry.fields(seed):
         rng = registry.stream(seed, f"state of {name}")
         u, reach = state(field, rng)
-        v, q = (rng.standard_normal(u.shape) for _ in range(2))
+        v, noise = (rng.standard_normal(u.shape) for _ in range(2))
+        q = towards(field.value(u), noise)
         yield from _derivative_checks(name, field, u, v, q)
         yield from _parameter_checks(name, field, u, q, rng)
         yield from _taylor_checks(name, field, u, shortened(field, v, reach))
@@ -68,6 +69,11 @@ def shortened(field: FieldsOfExperts, v: Array, reach: float) -> Array:
     return v * min(1.0, reach / largest)
 
 
+def towards(x: Array, noise: Array) -> Array:
+    """`noise` with an equal part along x: its inner product with x does not cancel."""
+    return noise + x * (np.linalg.norm(noise) / np.linalg.norm(x))
+
+
 def _derivative_checks(
     name: str, field: FieldsOfExperts, u: Array, v: Array, q: Array
 ) -> Iterator[Check]:
@@ -82,7 +88,7 @@ def _parameter_checks(
 ) -> Iterator[Check]:
     gradient = field.linearize(u).params_vjp(q)
     for key, value in field.parameters.items():
-        direction = rng.standard_normal(value.shape)
+        direction = towards(getattr(gradient, key), rng.standard_normal(value.shape))
 
         def paired(x, key=key):
             moved = make_field(field.bank, field.potential, replace(field.parameters, **{key: x}))

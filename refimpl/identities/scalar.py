@@ -42,7 +42,7 @@ def _derivative_checks(name: str, potential: Potential, z: Array) -> Iterator[Ch
         ("σ′", potential.derivative, potential.second_derivative(z)),
     )
     for what, function, derivative in pairs:
-        # A direction of the size of z gives small and large points the same weight.
+        # σ grows at most like |z|: the direction 1/(1 + |z|) lets no point outweigh the others.
         yield complex_step(
             function, lambda v, d=derivative: d * v, z, 1 / (1 + np.abs(z)), name=f"{what}: {name}"
         )

@@ -1,7 +1,7 @@
 """The step T of E8 and its linearisation, with every operator, tied and untied.
 
-    ∂_u T, (∂_u T)ᵀ, (∂_θ T)ᵀ against T      complex steps, dot tests
-    tied: T(u) = u − τ ∇E(u), and H is the symmetric Hessian of E
+∂_u T, (∂_u T)ᵀ, (∂_θ T)ᵀ against T      complex steps, dot tests
+tied: T(u) = u − τ ∇E(u), and H is the symmetric Hessian of E
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from refimpl.checks import complex_step, jvp_vjp, symmetry, taylor
 from refimpl.fields_of_experts import make_field
 from refimpl.identities import registry
 from refimpl.identities.compare import agree
+from refimpl.identities.fields import towards
 from refimpl.maps import Step, TiedStep
 from refimpl.results import Check
 
@@ -38,12 +39,10 @@ def _derivative_checks(name: str, step: Step, u: Array, v: Array, q: Array) -> I
     yield taylor(step.apply, [lin.jvp(v)], u, v, name=f"E8 jvp, Taylor: {name}").check
 
 
-def _parameter_check(
-    name: str, step: Step, u: Array, q: Array, rng: np.random.Generator
-) -> Check:
+def _parameter_check(name: str, step: Step, u: Array, q: Array, rng: np.random.Generator) -> Check:
     """All parameters at once, along one direction of each."""
     theta, gradient = step.field.parameters, dict(step.linearize(u).params_vjp(q).items())
-    direction = {key: rng.standard_normal(x.shape) for key, x in theta.items()}
+    direction = {key: towards(g, rng.standard_normal(g.shape)) for key, g in gradient.items()}
 
     def paired(t):
         moved = replace(theta, **{key: x + t * direction[key] for key, x in theta.items()})

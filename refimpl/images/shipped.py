@@ -35,7 +35,9 @@ def faces() -> ImageSet:
     return ImageSet(images[:TRAIN_FACES], images[TRAIN_FACES:], UNIT_RANGE, "faces")
 
 
-def photograph_crops(size: int | tuple[int, int] = 64, *, colour: bool = False) -> ImageSet:
+def photograph_crops(
+    size: int | tuple[int, int] = 64, *, colour: bool = False, shrink: int = 1
+) -> ImageSet:
     """Non-overlapping crops of photographs in [0, 1]; no photograph is in both parts.
 
     Parameters
@@ -44,6 +46,9 @@ def photograph_crops(size: int | tuple[int, int] = 64, *, colour: bool = False) 
         Rows and columns of a crop.
     colour : bool
         True: (N, 3, h, w) from the colour photographs only. False: (N, 1, h, w) from all.
+    shrink : int
+        Photographs are first reduced by this factor, each pixel the mean of a block, so that
+        small crops show more of them.
 
     Returns
     -------
@@ -54,10 +59,16 @@ def photograph_crops(size: int | tuple[int, int] = 64, *, colour: bool = False) 
     Raises
     ------
     ValueError
-        If a crop does not fit into a photograph.
+        If a crop does not fit into a photograph, or `shrink` is not a positive integer.
     """
+    if not isinstance(shrink, int | np.integer) or shrink < 1:
+        raise ValueError(f"shrink: given {shrink!r}, expected a positive integer")
+
+    def crops(name: str) -> np.ndarray:
+        return tiles(block_means(_photograph(name, colour), shrink), size, name)
+
     train, test = (
-        np.stack(_take_turns([tiles(_photograph(name, colour), size, name) for name in names]))
+        np.stack(_take_turns([crops(name) for name in names]))
         for names in map(_with_colour if colour else tuple, (TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS))
     )
     return ImageSet(train, test, UNIT_RANGE, "photograph_crops")
@@ -72,6 +83,13 @@ def _photograph(name: str, colour: bool) -> np.ndarray:
     import skimage.data
 
     return unit_image(getattr(skimage.data, name)(), name, colour)
+
+
+def block_means(image: np.ndarray, side: int) -> np.ndarray:
+    """The image (C, H, W) reduced to (C, ⌊H/side⌋, ⌊W/side⌋) by the means of square blocks."""
+    C, H, W = image.shape[0], image.shape[1] // side, image.shape[2] // side
+    blocks = image[:, : H * side, : W * side].reshape(C, H, side, W, side)
+    return blocks.mean(axis=(2, 4))
 
 
 def tiles(image: np.ndarray, size: int | tuple[int, int], name: str) -> np.ndarray:

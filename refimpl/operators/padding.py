@@ -80,9 +80,9 @@ class Padding(Operator):
 
 def fold(z: Array, index: Array, width: int, axis: int) -> Array:
     """Adjoint of extending one axis: crop it, then add each border slice where it came from."""
-    z = np.moveaxis(z, axis, 0)
+    z = z.swapaxes(0, axis)
     length = len(index) - 2 * width
-    folded = z[width : width + length].copy()
+    folded = z[width : width + length].copy(order="K")  # the order in memory stays that of images
     for position in [*range(width), *range(width + length, len(index))]:
         folded[index[position]] += z[position]
-    return np.ascontiguousarray(np.moveaxis(folded, 0, axis))
+    return np.ascontiguousarray(folded.swapaxes(0, axis))

@@ -68,6 +68,7 @@ def train(
     settings: TrainingSettings,
     *,
     value_range: tuple[float, float] = (0.0, 1.0),
+    states: tuple[Array, Array] | None = None,
     resume: Progress | None = None,
     callback=None,
 ) -> TrainingResult:
@@ -82,6 +83,8 @@ def train(
     settings : TrainingSettings
     value_range : tuple
         Of the images, for PSNR.
+    states : tuple of arrays (N, C, H, W), optional
+        Where the first reconstructions of the training and the test images begin.
     resume : Progress, optional
         Where an earlier run stopped; the result is bit-identical to one uninterrupted run.
     callback : callable, optional
@@ -93,7 +96,7 @@ def train(
         If no fixed point, or no gradient, is found at `start` itself.
     """
     run = _Run(objective, test, start, settings, value_range)
-    progress = run.begin() if resume is None else resume
+    progress = run.begin(states or (None, None)) if resume is None else resume
     while progress.epoch < settings.epochs and progress.adam.reduction > SMALLEST_REDUCTION:
         progress = run.epoch(progress)
         if callback is not None:
@@ -112,13 +115,14 @@ class _Run:
     value_range: tuple[float, float]
 
     def unpack(self, x: Array) -> Parameters:
+        """θ̂ from its packed form."""
         return unpack(x, self.start, self.settings.trained)
 
-    def begin(self) -> Progress:
+    def begin(self, states: tuple[Array | None, Array | None]) -> Progress:
+        """Record number 0, at the start."""
         x = pack(self.start, self.settings.trained)
         zero = np.zeros_like(x)
-        before = [None, None]
-        progress = Progress(0, x, x, AdamState(zero, zero), *before, x, ())
+        progress = Progress(0, x, x, AdamState(zero, zero), *states, x, ())
         return self._close_epoch(progress, Effort(), time.perf_counter())
 
     def epoch(self, progress: Progress) -> Progress:
@@ -159,34 +163,50 @@ class _Run:
         return progress._replace(x=progress.accepted, adam=adam)
 
     def _close_epoch(self, progress: Progress, effort: "Effort", begin: float) -> Progress:
-        """Evaluate training and test set at the new parameters and add the record."""
+        """Evaluate training and test set at the new parameters, add the record, keep the best."""
         raw = self.unpack(progress.x)
         train, states = self._evaluate(self.objective, raw, progress.states)
+        if train is None:
+            return self._close_failed_epoch(progress, effort, begin)
         test, test_states = self._evaluate(self.test, raw, progress.test_states)
         effort.count(train)
-        if train is None and progress.epoch == 0:
-            raise NotConvergedError(
-                "train: no fixed point at the start; begin elsewhere or allow more iterations"
-            )
-        record = {
-            "epoch": progress.epoch,
-            **self._summary("train", self.objective, train),
-            **self._summary("test", self.test, test),
-            **effort.record(),
-            "asymmetry": asymmetry(self.objective.model.effective(raw)),
-            "learning_rate_factor": progress.adam.reduction,
-            "seconds": time.perf_counter() - begin,
-        }
-        losses = [r["loss_train"] for r in progress.records]
-        better = train is not None and all(
-            train.loss < loss for loss in losses if np.isfinite(loss)
-        )
+        lowest = min((r["loss_train"] for r in progress.records), default=np.inf, key=_nan_last)
+        better = train.loss < _nan_last(lowest)
+        record = self._record(progress, effort, begin, train, test)
         return progress._replace(
             states=states,
             test_states=test_states,
             best=progress.x if better else progress.best,
             records=(*progress.records, record),
         )
+
+    def _close_failed_epoch(self, progress: Progress, effort: "Effort", begin: float) -> Progress:
+        """The epoch ended where no fixed point was found: take its last step back."""
+        if progress.epoch == 0:
+            raise NotConvergedError(
+                "train: no fixed point at the start; begin elsewhere or allow more iterations"
+            )
+        back = self._take_back(progress, effort)
+        record = self._record(progress, effort, begin, None, None)
+        return back._replace(records=(*progress.records, record))
+
+    def _record(
+        self,
+        progress: Progress,
+        effort: "Effort",
+        begin: float,
+        train: Evaluation | None,
+        test: Evaluation | None,
+    ) -> dict:
+        return {
+            "epoch": progress.epoch,
+            **self._summary("train", self.objective, train),
+            **self._summary("test", self.test, test),
+            **effort.record(),
+            "asymmetry": asymmetry(self.objective.model.effective(self.unpack(progress.x))),
+            "learning_rate_factor": progress.adam.reduction,
+            "seconds": time.perf_counter() - begin,
+        }
 
     @staticmethod
     def _evaluate(objective: Objective, raw: Parameters, states: Array | None):
@@ -207,6 +227,11 @@ class _Run:
         return {f"loss_{name}": evaluation.loss, f"psnr_{name}": float(quality)}
 
 
+def _nan_last(loss: float) -> float:
+    """The loss, or infinity where a failed epoch recorded NaN."""
+    return loss if np.isfinite(loss) else np.inf
+
+
 class Effort:
     """Iterations and residuals of one epoch's solves: the largest over images and batches."""
 
@@ -214,11 +239,10 @@ class Effort:
         self.rejected = 0
         self.forward, self.adjoint = (0, 0.0), (0, 0.0)
 
-    def count(self, evaluation: Evaluation | None) -> None:
-        """Add one gradient or one loss; None, a failed solve, adds nothing."""
-        if evaluation is not None:
-            self.forward = self._larger(self.forward, evaluation.state)
-            self.adjoint = self._larger(self.adjoint, evaluation.adjoint)
+    def count(self, evaluation: Evaluation) -> None:
+        """Add one gradient or one loss."""
+        self.forward = self._larger(self.forward, evaluation.state)
+        self.adjoint = self._larger(self.adjoint, evaluation.adjoint)
 
     @staticmethod
     def _larger(so_far, result):
