@@ -37,7 +37,7 @@ lint: .venv/.installed-test
 install: .venv/.installed
 
 clean:
-	rm -rf build results figures/output .pytest_cache .hypothesis .ruff_cache
+	rm -rf build results figures/output figures/output-quick .coverage .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .venv/.installed: setup.cfg pyproject.toml

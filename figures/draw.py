@@ -7,6 +7,8 @@ stages saved and writes files named like itself.
 from importlib import import_module
 from pathlib import Path
 
+from figures.workers import run_side_by_side
+
 SCRIPTS = (
     "reconstructions",
     "losses",
@@ -37,7 +39,11 @@ def draw_all(output: Path, only: list[str] | None, say) -> int:
             f"figures: {', '.join(unknown)} unknown; choose among {', '.join(SCRIPTS)}"
         )
     chosen = [name for name in SCRIPTS if only is None or name in only]
-    for name in chosen:
-        import_module(f"figures.scripts.{name}").draw(output)
+    for (name, _), _ in run_side_by_side(draw_one, [(name, output) for name in chosen]):
         say(f"drew {name}")
     return len(chosen)
+
+
+def draw_one(name: str, output: Path) -> None:
+    """Draw one figure or table."""
+    import_module(f"figures.scripts.{name}").draw(output)

@@ -1,17 +1,14 @@
 """Stage one: train every preset, tied and untied, two presets at a time.
 
-Each worker is a process, with one thread for every library as `__main__` set it, which on two
-cores is faster than one process with two threads. A run already saved with the same settings is
-left alone.
+A run already saved with the same settings is left alone.
 """
 
 import json
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
+from figures.workers import run_side_by_side
 from refimpl.experiments import (
     EXPERIMENTS,
     METHODS,
@@ -61,12 +58,9 @@ def train_all(experiments: Iterable[Experiment], folder: Path, say) -> None:
     if not missing:
         return
     compile_kernels()
-    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
-        futures = {
-            pool.submit(train_preset, experiment, folder): experiment for experiment in missing
-        }
-        for count, future in enumerate(as_completed(futures), start=1):
-            say(f"trained {count}/{len(missing)}: {futures[future].name}: {future.result()}")
+    calls = [(experiment, folder) for experiment in missing]
+    for count, ((experiment, _), losses) in enumerate(run_side_by_side(train_preset, calls), 1):
+        say(f"trained {count}/{len(missing)}: {experiment.name}: {losses}")
 
 
 def compile_kernels() -> None:

@@ -10,8 +10,8 @@ of vᵀCᵀDA v is at most the product shown. If μ > 0 then for every u
 
     ‖u − u*‖ ≤ ‖G(u)‖ / μ        ‖J(u)⁻¹‖ ≤ 1 / μ.
 
-Where μ ≤ 0 no bound follows and `inf` is returned. Bounds are for exact arithmetic: rounding is
-not covered.
+Where μ ≤ 0 no bound follows and `inf` is returned. Bounds are for exact arithmetic:
+rounding is not covered.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, norm
-from refimpl.maps import Step, StepLinearization
+from refimpl.maps import Step, StepLinearization, bank_norms, slope_bound, strength
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, LinearOperator, Matrix
 from refimpl.operators.spectral_norm import bank_norm
 from refimpl.parameters import Parameters
@@ -50,7 +50,7 @@ def monotonicity(step: Step) -> float:
     """μ of the module's docstring: certified, for every u; may be ≤ 0, and then proves nothing."""
     theta, bank, potential = step.field.parameters, step.field.bank, step.field.potential
     data = step.datafit.lam * smallest_singular_value(step.datafit.operator) ** 2
-    convex = potential.convex and bool((theta.weights >= 0).all())
+    convex = potential.convex and bool((theta.gamma * theta.weights >= 0).all())
     if convex and theta.tied:
         return data
     apart = theta.synthesis - theta.A if convex else theta.synthesis
@@ -58,20 +58,21 @@ def monotonicity(step: Step) -> float:
 
 
 def smallest_singular_value(operator: LinearOperator) -> float:
-    """σ_min(K) where it is known: identity, matrix, periodic convolution; else the safe value 0."""
+    """A lower bound on σ_min(K): identity, matrix, periodic convolution; for others the safe 0.
+
+    From what the decomposition returns, its rounding error is taken off, so that a singular K
+    gives 0.
+    """
     if isinstance(operator, Identity):
         return 1.0
     if isinstance(operator, Matrix) and operator.matrix.shape[0] >= operator.matrix.shape[1]:
-        return float(np.linalg.svd(operator.matrix, compute_uv=False)[-1])
-    if isinstance(operator, Convolution) and operator.boundary == "periodic":
-        return float(np.abs(operator.symbol()).min())
-    return 0.0
-
-
-def slope_bound(step: Step) -> float:
-    """γ w̄ sup|σ′|."""
-    theta = step.field.parameters
-    return float(theta.gamma * np.abs(theta.weights).max()) * step.field.potential.sup_second
+        values = np.linalg.svd(operator.matrix, compute_uv=False)
+    elif isinstance(operator, Convolution) and operator.boundary == "periodic":
+        values = np.abs(operator.symbol())
+    else:
+        return 0.0
+    rounding = max(operator.domain_shape[1:]) ** 2 * np.finfo(values.dtype).eps * values.max()
+    return max(0.0, float(values.min() - rounding))
 
 
 def state_bound(step: Step, u: Array) -> Array:
@@ -130,18 +131,11 @@ class Norms(NamedTuple):
     @classmethod
     def of(cls, linearization: StepLinearization, p: Array) -> "Norms":
         """Norms at one linearisation and one adjoint state."""
-        field = linearization.field.field
-        theta, bank = field.parameters, field.bank
-        norm_A = bank_norm(bank, theta.A)
-        norm_C = norm_A if theta.tied else bank_norm(bank, theta.C)
-        strength = float(theta.gamma * np.abs(theta.weights).max())
-        return cls(
-            norm_A,
-            norm_C,
-            norm(bank.apply(theta.synthesis, p)),
-            strength * field.potential.sup_third * norm_A,
-            strength * field.potential.sup_second,
-        )
+        step, field = linearization.step, linearization.field.field
+        norm_A, norm_C = bank_norms(step)
+        Cp = norm(field.bank.apply(field.parameters.synthesis, p))
+        bend = strength(step) * field.potential.sup_third * norm_A
+        return cls(norm_A, norm_C, Cp, bend, slope_bound(step))
 
 
 def gradient_bounds(

@@ -6,7 +6,8 @@
     refimpl data                       the data sets there are
 
 Exit codes: 0; 1 if a check failed or a solve did not converge; 2 for bad input, with one line on
-standard error. Each command imports what it needs when it runs, so that `--help` is quick.
+standard error; 130 when interrupted. Each command imports what it needs when it runs, so that
+`--help` is quick.
 
 Not here: anything that computes.
 """
@@ -203,7 +204,7 @@ def run_experiment(options: argparse.Namespace) -> int:
 def _train(experiment, method: str, folder: Path, resume: bool) -> int:
     """Train one preset in one way into folder/method; the tied one first where it is the start."""
     from refimpl.experiments import run, save_run, summarize
-    from refimpl.results import NotConvergedError
+    from refimpl.results import BreakdownError, NotConvergedError
 
     directory, title = folder / method, f"{experiment.name} {method}"
     try:
@@ -213,10 +214,10 @@ def _train(experiment, method: str, folder: Path, resume: bool) -> int:
         with _display(title, experiment.training.epochs, progress) as show:
             keep = _each_epoch(directory, show)
             result = run(experiment, method, start=start, resume=progress, callback=keep)
-    except NotConvergedError as error:
+        finished = summarize(experiment, method, result)
+    except (NotConvergedError, BreakdownError) as error:
         print(f"{title}: {error}", file=sys.stderr)
         return FAILED
-    finished = summarize(experiment, method, result)
     save_run(directory / "run.npz", finished)
     write_json(directory / "records.json", result.records)
     quality = f"PSNR {finished.psnr.mean():.2f} dB on the test images"
@@ -227,10 +228,13 @@ def _train(experiment, method: str, folder: Path, resume: bool) -> int:
 def _tied_solution(experiment, folder: Path, resume: bool):
     """The parameters that `bilevel` ended with, trained now if they are not there."""
     from refimpl.experiments import load_run
+    from refimpl.results import NotConvergedError
 
     path = folder / "bilevel" / "run.npz"
     if not path.is_file():
         _train(experiment, "bilevel", folder, resume)
+    if not path.is_file():
+        raise NotConvergedError("the tied solution, from which this starts, was not found")
     with input_errors():
         _require_settings(path.with_name("settings.json"), _settings(experiment, "bilevel"))
         return load_run(path).parameters

@@ -11,11 +11,12 @@ the same for each. The residual scales with τ and does not bound the error ‖u
 import numpy as np
 
 from refimpl import solvers
-from refimpl.arrays import Array, as_images
+from refimpl.arrays import Array, as_images, norm
 from refimpl.maps import Step, TiedStep, largest_safe_step
 from refimpl.preconditioners import find_preconditioner
 from refimpl.results import BreakdownError, SolverResult
 
+RUNAWAY = 1e3
 ANY_MODEL = ("picard", "anderson", "newton_krylov")
 TIED_ONLY = ("nesterov", "lbfgs", "newton")
 
@@ -110,6 +111,19 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
     )
 
 
+def _newton_krylov(step: Step, u0: Array, **options) -> SolverResult:
+    """Newton-Krylov, refused where it ran away: G can vanish at infinity, where σ → 0."""
+    result = solvers.newton_krylov(step.direction, step.linearize, u0, step=step.tau, **options)
+    away = (norm(u0) > 0) & (norm(result.x) > RUNAWAY * norm(u0))
+    if not away.any():
+        return result
+    return result._replace(
+        converged=result.converged & ~away,
+        message=f"{result.message}; {away.sum()} images ended more than {RUNAWAY:g} times as far "
+        "from 0 as they began: no fixed point, use picard or anderson",
+    )
+
+
 def _objective(step: TiedStep):
     return lambda u: (float(step.energy(u)[0]), step.gradient(u))
 
@@ -117,9 +131,7 @@ def _objective(step: TiedStep):
 RUNNERS = {
     "picard": _picard,
     "anderson": lambda step, u0, **options: solvers.anderson(step.apply, u0, **options),
-    "newton_krylov": lambda step, u0, **options: solvers.newton_krylov(
-        step.direction, step.linearize, u0, step=step.tau, **options
-    ),
+    "newton_krylov": _newton_krylov,
     "nesterov": lambda step, u0, **options: solvers.nesterov(
         step.gradient, u0, step=step.tau, **options
     ),

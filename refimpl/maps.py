@@ -13,12 +13,15 @@ The fixed point does not depend on τ; the speed, and the convergence, of u ← 
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from refimpl.arrays import Array, positive, same_dtype
+import numpy as np
+
+from refimpl.arrays import Array, norm, positive, same_dtype
 from refimpl.datafit import DataFit
 from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedFieldsOfExperts
 from refimpl.operators.banks import is_complex
 from refimpl.operators.spectral_norm import bank_norm, operator_norm
 from refimpl.parameters import Parameters, scale
+from refimpl.solvers import singular_triplet, spectral_radius
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,29 @@ class StepLinearization:
         """(∂_u T)ᵀ q = q − τ Jᵀ q, E8."""
         return q - self.step.tau * self.direction_vjp(q)
 
+    def asymmetry(self, *, tol: float = 1e-6) -> float:
+        """‖J − Jᵀ‖ / ‖J‖ of a single image, by Lanczos iteration; 0 where it is at rounding.
+
+        A field with an energy has a symmetric J; this says how far F is from having one.
+        """
+        start = random_image(self.u)
+
+        def skew(v: Array) -> Array:
+            return self.direction_jvp(v) - self.direction_vjp(v)
+
+        rounding = 64 * np.finfo(start.dtype).eps * norm(self.direction_jvp(start))
+        if norm(skew(start)) <= rounding:
+            return 0.0
+        whole = singular_triplet(self.direction_jvp, self.direction_vjp, start, tol=tol)
+        return float(singular_triplet(skew, lambda v: -skew(v), start, tol=tol)[0] / whole[0])
+
+    def spectral_radius(self, *, tol: float = 1e-6) -> float:
+        """max |eigenvalue of ∂_u T| of a single image, by Arnoldi iteration.
+
+        Below 1, u ← T(u) converges from nearby starts.
+        """
+        return float(spectral_radius(self.jvp, random_image(self.u), tol=tol).value)
+
     def params_vjp(self, q: Array) -> Parameters:
         """(∂_θ T)ᵀ q = −τ (∂_θ F)ᵀ q, E8, summed over the batch."""
         return scale(-self.step.tau, self.field.params_vjp(q))
@@ -143,6 +169,19 @@ class TiedStepLinearization(StepLinearization):
         return self.direction_jvp(v)
 
 
+def random_image(u: Array) -> Array:
+    """A fixed random start for spectral iterations on a batch of one.
+
+    Raises
+    ------
+    ValueError
+        If `u` holds more than one image, whose spectra would be mixed.
+    """
+    if len(u) != 1:
+        raise ValueError(f"linearization: {len(u)} images; take one, step.image(n).linearize(u_n)")
+    return np.random.default_rng(0).standard_normal(u.shape).astype(u.dtype)
+
+
 def make_step(datafit: DataFit, field: FieldsOfExperts, tau: float) -> Step:
     """`TiedStep` for a tied field, else `Step`."""
     tied = isinstance(field, TiedFieldsOfExperts)
@@ -150,13 +189,31 @@ def make_step(datafit: DataFit, field: FieldsOfExperts, tau: float) -> Step:
 
 
 def lipschitz_bound(step: Step) -> float:
-    """L ≥ ‖J(u)‖ for every u: L = λ ‖K‖² + γ max|w| sup|σ′| ‖A‖ ‖C‖."""
-    theta, bank = step.field.parameters, step.field.bank
-    norm_A = bank_norm(bank, theta.A)
-    norm_C = norm_A if theta.tied else bank_norm(bank, theta.C)
-    curvature = float(theta.gamma * abs(theta.weights).max()) * step.field.potential.sup_second
+    """L ≥ ‖J(u)‖ for every u: L = λ ‖K‖² + γ max|w| sup|σ′| ‖A‖ ‖C‖.
+
+    Norms include the error bounds of their iterations.
+    """
+    norm_A, norm_C = bank_norms(step)
     norm_K = operator_norm(step.datafit.operator, dtype=step.datafit.y.dtype)
-    return step.datafit.lam * norm_K**2 + curvature * norm_A * norm_C
+    return step.datafit.lam * norm_K**2 + slope_bound(step) * norm_A * norm_C
+
+
+def slope_bound(step: Step) -> float:
+    """|γ| max|w| sup|σ′|."""
+    return strength(step) * step.field.potential.sup_second
+
+
+def strength(step: Step) -> float:
+    """|γ| max|w|."""
+    theta = step.field.parameters
+    return float(abs(theta.gamma) * abs(theta.weights).max())
+
+
+def bank_norms(step: Step, *, tol: float = 1e-12) -> tuple[float, float]:
+    """‖A‖ and ‖C‖, which are one computation when tied."""
+    theta, bank = step.field.parameters, step.field.bank
+    norm_A = bank_norm(bank, theta.A, tol=tol)
+    return norm_A, norm_A if theta.tied else bank_norm(bank, theta.C, tol=tol)
 
 
 def largest_safe_step(step: Step) -> float:

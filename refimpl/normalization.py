@@ -12,6 +12,7 @@ from refimpl.arrays import Array, positive
 from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.banks import Analysis
 from refimpl.operators.spectral_norm import leading_triplet
+from refimpl.results import NotConvergedError
 
 
 class Normalization:
@@ -57,11 +58,18 @@ class Normalization:
 
     def vjp(self, raw: Array, gradient: Array) -> Array:
         """Gradient with respect to Â from the gradient with respect to A."""
-        value, left, right = self._triplet(raw)
+        value, left, right, _ = self._triplet(raw)
         if self.derivative == "exact":
             along = np.vdot(gradient, raw) / value
             gradient = gradient - along * self.bank.adjoint_filters(right, left)
         return gradient * (self.norm / value)
 
     def _triplet(self, raw: Array):
-        return leading_triplet(Analysis(self.bank, raw), tol=self.tol, dtype=raw.dtype)
+        triplet = leading_triplet(Analysis(self.bank, raw), tol=self.tol, dtype=raw.dtype)
+        limit = float(np.sqrt(np.finfo(raw.dtype).eps)) * triplet.value
+        if triplet.error_bound > limit:
+            raise NotConvergedError(
+                f"Normalization: the norm is known to {triplet.error_bound:.2e} only, expected "
+                f"{limit:.2e}; the largest singular values lie too close together for this image"
+            )
+        return triplet

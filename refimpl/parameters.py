@@ -10,7 +10,7 @@ Not here: what the parameters do (`refimpl.fields_of_experts`), and their normal
 (`refimpl.normalization`).
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -145,15 +145,8 @@ def _chosen(theta: Parameters, names: tuple[str, ...]) -> list[tuple[str, Array]
 
 
 def add(left: Parameters, right: Parameters) -> Parameters:
-    """The sum of two gradients."""
-    return Parameters(
-        *(
-            None
-            if getattr(left, field.name) is None
-            else getattr(left, field.name) + getattr(right, field.name)
-            for field in fields(Parameters)
-        )
-    )
+    """The sum of two gradients, both tied or both untied."""
+    return replace(left, **{name: x + getattr(right, name) for name, x in left.items()})
 
 
 def scale(factor: float, gradient: Parameters) -> Parameters:

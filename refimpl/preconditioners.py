@@ -3,8 +3,8 @@
     jacobi     M = diag(J): the diagonal of λ KᵀK plus Σ_k over taps of A_k C_k d_k
     circulant  M = S Q S: Q the circular convolution by J's answer to a unit impulse at the
                centre, with σ′ replaced by its mean over each filter's responses, inverted by the
-               FFT; S = diag(J)^(1/4), scaled to mean 1, restores half of what varies over the
-               image (measured on blur: half as many iterations as without S)
+               FFT, one channel at a time; S = (diag(J) / its mean)^(1/4) restores half, on a
+               logarithmic scale, of what varies over the image
 
 Both are approximations that change the number of iterations, never the solution. Each builder
 takes a linearisation and returns the map r ↦ M⁻¹ r.
@@ -18,24 +18,29 @@ from refimpl.arrays import Array
 from refimpl.maps import StepLinearization
 from refimpl.operators import DenseBank, Identity, Mask
 
+# Smaller entries of a diagonal or symbol, relative to the largest, are lifted to this.
+LIFT = 1e-3
+
 
 def jacobi(linearization: StepLinearization) -> Callable[[Array], Array]:
-    """r ↦ r / diag(J)."""
+    """r ↦ r / |diag(J)|, small entries lifted."""
     diagonal = positive_diagonal(linearization)
     return lambda r: r / diagonal
 
 
 def positive_diagonal(linearization: StepLinearization) -> Array:
-    """diag(J), lifted where it is not positive to eps times its largest entry.
+    """|diag(J)|, lifted to 1e-3 of its largest entry in each image where it is smaller.
 
     The diagonal of Cᵀ diag(d) A is the adjoint of the bank A ⊙ C applied to d: exact where no
     padded pixel repeats one inside the same filter window. That of KᵀK is exact for identity and
-    masks; for other K it is ‖K e‖² at the central pixel e, for all pixels.
+    masks; for other K it is ‖K e‖² at the central pixel e of the first channel, for all pixels.
     """
     theta, bank = linearization.field.field.parameters, linearization.field.field.bank
     diagonal = bank.adjoint(theta.A * theta.synthesis, linearization.field.d)
     diagonal = diagonal + gram_diagonal(linearization)
-    return np.maximum(diagonal, np.finfo(diagonal.dtype).eps * np.abs(diagonal).max())
+    size = np.abs(diagonal)
+    largest = size.max(axis=(1, 2, 3), keepdims=True)
+    return np.maximum(size, np.where(largest > 0, LIFT * largest, 1)).astype(diagonal.dtype)
 
 
 def gram_diagonal(linearization: StepLinearization) -> Array | float:
@@ -52,7 +57,7 @@ def gram_diagonal(linearization: StepLinearization) -> Array | float:
 def circulant(linearization: StepLinearization) -> Callable[[Array], Array]:
     """r ↦ S⁻¹ Q⁻¹ S⁻¹ r by the FFT, Q the circulant model of the symmetric part of J.
 
-    Frequencies where Q falls below 1e-3 of its largest value are lifted to it, so that
+    Frequencies where Q falls below 1e-3 of its largest magnitude are lifted to that, so that
     M is positive definite.
 
     Raises
@@ -65,8 +70,8 @@ def circulant(linearization: StepLinearization) -> Callable[[Array], Array]:
         raise ValueError(
             "circulant: a dense bank has no convolution structure; use 'jacobi' or None"
         )
-    symbol = np.maximum(_symbols(linearization), 0)
-    symbol = np.maximum(symbol, 1e-3 * symbol.max(axis=(2, 3), keepdims=True))
+    symbol = _symbols(linearization)
+    symbol = np.maximum(symbol, LIFT * np.abs(symbol).max(axis=(2, 3), keepdims=True))
     size = bank.image_shape[1:]
     diagonal = positive_diagonal(linearization)
     scaling = (diagonal / diagonal.mean(axis=(2, 3), keepdims=True)) ** 0.25

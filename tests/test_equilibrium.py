@@ -197,3 +197,18 @@ def test_bad_starts_are_refused():
         reconstruct(step, u0[:1])
     with pytest.raises(TypeError, match="mixed precision"):
         reconstruct(step, u0.astype(np.float32))
+
+
+def test_newton_krylov_that_runs_to_infinity_is_no_fixed_point(monkeypatch):
+    """G vanishes at infinity for σ → 0, and then so does the relative residual."""
+    from refimpl import equilibrium
+
+    step = make().step
+    honest = equilibrium.solvers.newton_krylov
+
+    def far(direction, linearize, u0, **options):
+        return honest(direction, linearize, u0, **options)._replace(x=1e6 * u0)
+
+    monkeypatch.setattr(equilibrium.solvers, "newton_krylov", far)
+    result = reconstruct(step, method="newton_krylov")
+    assert not result.converged.any() and "no fixed point" in result.message

@@ -257,3 +257,32 @@ def test_mixed_precision_is_refused():
         make_step(datafit, field, 0.1).apply(np.zeros((2, *IMAGE), np.float32))
     with pytest.raises(TypeError, match="dtype is int64"):
         replace(datafit, y=datafit.y.astype(np.int64))
+
+
+def spectral_problem(tied: bool):
+    rng = np.random.default_rng(5)
+    bank = FilterBank((1, 5, 4), (3, 3, 3), "symmetric")
+    A, C = 0.4 * rng.standard_normal((2, *bank.coefficients_shape))
+    theta = make_parameters(A, None if tied else C)
+    field = make_field(bank, LogCosh(1.0), theta)
+    u, y = rng.standard_normal((2, 1, 1, 5, 4))
+    return make_step(DataFit(Identity((1, 5, 4)), y, 1.0), field, 0.1).linearize(u)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_asymmetry_and_spectral_radius_are_those_of_the_matrix(tied):
+    """tol = 1e-6 bounds residuals relative to the norm, so values agree to a few times that."""
+    lin = spectral_problem(tied)
+    J = dense_matrix(lin.direction_jvp, lin.u.shape, np.float64)
+    T = dense_matrix(lin.jvp, lin.u.shape, np.float64)
+    expected = np.linalg.norm(J - J.T, 2) / np.linalg.norm(J, 2)
+    assert abs(lin.asymmetry() - expected) <= 1e-5
+    radius = np.abs(np.linalg.eigvals(T)).max()
+    assert lin.spectral_radius() == pytest.approx(radius, rel=1e-5)
+
+
+def test_spectral_figures_of_a_batch_are_refused():
+    lin = spectral_problem(False)
+    pair = lin.step.field.linearize(np.repeat(lin.u, 2, axis=0))
+    with pytest.raises(ValueError, match="2 images; take one"):
+        replace(lin, field=pair).asymmetry()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from figures.workers import run_side_by_side
 from refimpl.storage import npz_bytes, read_arrays, write_file
 
 STUDIES = (
@@ -27,13 +28,20 @@ def run_all(output: Path, quick: bool, say) -> None:
     runs, folder = output / "runs", output / "studies"
     folder.mkdir(exist_ok=True)
     newest = max(path.stat().st_mtime for path in runs.glob("*.npz"))
-    for name in STUDIES:
-        path = folder / f"{name}.npz"
-        if path.exists() and path.stat().st_mtime > newest:
-            continue
-        arrays = import_module(f"figures.studies.{name}").compute(runs, quick)
-        write_file(path, npz_bytes(arrays))
+    calls = [(name, runs, folder, quick) for name in STUDIES if not _fresh(name, folder, newest)]
+    for (name, *_), _ in run_side_by_side(run_study, calls):
         say(f"studied {name}")
+
+
+def _fresh(name: str, folder: Path, newest: float) -> bool:
+    path = folder / f"{name}.npz"
+    return path.exists() and path.stat().st_mtime > newest
+
+
+def run_study(name: str, runs: Path, folder: Path, quick: bool) -> None:
+    """Compute one study and save it."""
+    arrays = import_module(f"figures.studies.{name}").compute(runs, quick)
+    write_file(folder / f"{name}.npz", npz_bytes(arrays))
 
 
 def load_study(output: Path, name: str) -> dict[str, np.ndarray]:

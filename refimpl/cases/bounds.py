@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, norm, per_image
-from refimpl.certificates import Norms, gradient_bounds, monotonicity, slope_bound
+from refimpl.certificates import Norms, gradient_bounds, monotonicity
+from refimpl.checks import dense_matrix
 from refimpl.fields_of_experts.definition import preactivation
-from refimpl.maps import Step, StepLinearization, TiedStep
-from refimpl.operators.spectral_norm import bank_norm, operator_norm
+from refimpl.maps import Step, StepLinearization, TiedStep, bank_norms, slope_bound
+from refimpl.operators.spectral_norm import operator_norm
 from refimpl.results import BreakdownError, SolverResult
 from refimpl.solvers import cg, gmres, lanczos
 
@@ -50,11 +51,9 @@ class OperatorNorms(NamedTuple):
     @classmethod
     def of(cls, step: Step) -> "OperatorNorms":
         """Norms by Lanczos iteration."""
-        theta, bank = step.field.parameters, step.field.bank
-        A = bank_norm(bank, theta.A, tol=NORM_TOL)
-        C = A if theta.tied else bank_norm(bank, theta.C, tol=NORM_TOL)
         dtype = step.datafit.y.dtype
-        return cls(operator_norm(step.datafit.operator, tol=NORM_TOL, dtype=dtype), A, C)
+        K = operator_norm(step.datafit.operator, tol=NORM_TOL, dtype=dtype)
+        return cls(K, *bank_norms(step, tol=NORM_TOL))
 
     def lipschitz(self, step: Step) -> float:
         """L = λ ‖K‖² + γ w̄ s̄ ‖A‖ ‖C‖ ≥ ‖J(u)‖ for every u; 1 if that is 0."""
@@ -212,9 +211,8 @@ def local_monotonicity(lin: StepLinearization) -> Array:
 
 def _by_matrix(lin: StepLinearization) -> float:
     """σ_min of J as a matrix, column by column, for one image."""
-    units = np.eye(lin.u.size, dtype=lin.u.dtype).reshape(-1, *lin.u.shape)
-    columns = [lin.direction_jvp(unit).ravel() for unit in units]
-    return float(np.linalg.svd(np.stack(columns, axis=1), compute_uv=False)[-1])
+    J = dense_matrix(lin.direction_jvp, lin.u.shape, lin.u.dtype)
+    return float(np.linalg.svd(J, compute_uv=False)[-1])
 
 
 def _by_inverse_lanczos(lin: StepLinearization) -> float:

@@ -78,7 +78,7 @@ class Solve(NamedTuple):
         Absolute residuals: what x leaves, and the level of rounding.
     iterations : int array (N,)
         Of all methods tried.
-    methods, messages : list of str
+    methods, messages : sequences of str
         What gave x, and what every method tried has to say.
     """
 
@@ -86,8 +86,8 @@ class Solve(NamedTuple):
     reached: Array
     limit: Array
     iterations: Array | None = None
-    methods: list[str] = []
-    messages: list[str] = []
+    methods: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
     @property
     def converged(self) -> Array:
@@ -165,7 +165,9 @@ def solve_state(step: Step, norms: OperatorNorms) -> Solve:
             iterations, messages = iterations + count, [*messages, message]
         u = polish(step, u)
         state = _state(step.linearize(u), norms)
-        state = state._replace(iterations=iterations, methods=list(methods), messages=messages)
+        state = state._replace(
+            iterations=iterations, methods=tuple(methods), messages=tuple(messages)
+        )
         if state.converged.all():
             break
         u = np.where(per_image(state.converged, u), u, begin)
@@ -220,7 +222,9 @@ def solve_state_adjoint(lin: StepLinearization, loss_gradient: Array, sizes: Mag
             continue
         messages.append(result.message)
         best = _adjoint_state(lin, loss_gradient, sizes, result.x)
-        best = best._replace(iterations=result.iterations, methods=[method], messages=messages)
+        best = best._replace(
+            iterations=result.iterations, methods=(method,), messages=tuple(messages)
+        )
         if best.converged.all():
             return best
     return best or _no_solution(loss_gradient, messages)

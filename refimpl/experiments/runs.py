@@ -5,7 +5,6 @@ the settings, the records of training, the parameters, and the reconstructions o
 """
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from refimpl.arrays import Array
 from refimpl.experiments.presets import METHODS, Experiment
 from refimpl.experiments.setup import objectives, set_up
 from refimpl.images import psnr, ssim
-from refimpl.parameters import Parameters
+from refimpl.parameters import NAMES, Parameters
 from refimpl.storage import npz_bytes, read_arrays, write_file
 from refimpl.training import TrainingResult, train
 
@@ -148,8 +147,7 @@ def load_run(path: Path | str) -> Run:
 
 def _parameters(data: dict[str, Array], part: str) -> Parameters:
     """The parameters of one part; θ is stored only where it differs from θ̂."""
-    names = [field.name for field in fields(Parameters)]
     part = part if f"{part}_A" in data else "parameters"
     return Parameters(
-        **{name: data[f"{part}_{name}"] for name in names if f"{part}_{name}" in data}
+        **{name: data[f"{part}_{name}"] for name in NAMES if f"{part}_{name}" in data}
     )

@@ -58,13 +58,7 @@ def set_up(experiment: Experiment) -> Setup:
     images = load_images(experiment)
     image_shape = images.train.shape[1:]
     operator, bank = forward_operator(experiment, image_shape), make_bank(experiment, image_shape)
-    model = Model(
-        operator,
-        bank,
-        _potential(experiment),
-        experiment.lam,
-        experiment.tau,
-    )
+    model = Model(operator, bank, _potential(experiment), experiment.lam, experiment.tau)
     noise_train, noise_test, initial = np.random.default_rng(experiment.seed).spawn(3)
     y = add_noise(operator.matvec(images.train), experiment.noise_level, noise_train)
     y_test = add_noise(operator.matvec(images.test), experiment.noise_level, noise_test)
@@ -105,21 +99,41 @@ def _potential(experiment: Experiment) -> Potential:
 def initial_parameters(
     experiment: Experiment, bank: DenseBank | FilterBank, rng: np.random.Generator
 ) -> Parameters:
-    """Tied θ̂: A random or with the differences of total variation; b as the preset says.
+    """Tied θ̂: the A of the preset's start, b = 0 and w = 1."""
+    A = smooth_rows(bank, rng) if experiment.model == "dense" else _filters(experiment, bank, rng)
+    return make_parameters(A, gamma=experiment.gamma)
 
-    A dense A has rows of norm √½ in expectation. Filters have mean 0, so that flat images cost
-    nothing, and a bank is scaled to the spectral norm √8 of total variation, for which
-    τ = 1/(8χ) is made.
+
+def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
+    """A dense A (F, n) with AᵀA = DᵀD / 4, D the forward differences of an image of n pixels.
+
+    A = Q (DᵀD)^(1/2) / 2 with a random orthogonal Q. With F = 2n, -A follows below A, so that
+    σ = ReLU also begins as the quadratic prior: AᵀReLU(A u) - AᵀReLU(-A u) = AᵀA u.
     """
-    shape = bank.coefficients_shape
-    A = rng.standard_normal(shape) / np.sqrt(2 * np.prod(shape[1:]))
+    F, n = bank.coefficients_shape
+    C, H, W = bank.image_shape
+    down, across = (np.eye(m, k=1) - np.eye(m) for m in (H, W))
+    down[-1] = across[-1] = 0
+    gram = np.kron(down.T @ down, np.eye(W)) + np.kron(np.eye(H), across.T @ across)
+    values, vectors = np.linalg.eigh(np.kron(np.eye(C), gram))
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    A = Q @ root / 2
+    return np.concatenate([A, -A]) if F == 2 * n else A
+
+
+def _filters(experiment: Experiment, bank: FilterBank, rng: np.random.Generator) -> Array:
+    """Random filters, the first two of them differences for the total-variation start.
+
+    Their mean is 0, so that flat images cost nothing, and the bank has the spectral norm √8 of
+    total variation, for which τ = 1/(8χ) is made.
+    """
+    A = rng.standard_normal(bank.coefficients_shape)
     if experiment.start == "total_variation":
-        A = 1e-2 * A
-        A[:2] = total_variation_filters(shape)
-    if experiment.model == "convolutional":
-        A = A - A.mean(axis=(2, 3), keepdims=True)
-        A = Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(A)
-    return make_parameters(A, b=np.full(shape[0], experiment.bias), gamma=experiment.gamma)
+        A *= 1e-2 / np.sqrt(np.prod(A.shape[1:]))
+        A[:2] = total_variation_filters(A.shape)
+    A = A - A.mean(axis=(2, 3), keepdims=True)
+    return Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(A)
 
 
 def total_variation_filters(shape: tuple[int, int, int, int]) -> Array:

@@ -1,6 +1,7 @@
 """The field of experts as the paper writes it: five functions of a bank, a potential and θ.
 
-γ is left to the caller. Everything is plain NumPy on the bank's three maps and accepts complex
+γ enters through d = γ w ⊙ σ′ alone; `energy`, `value` and the gradients in C and w lack it, and
+the caller multiplies by it. Everything is plain NumPy on the bank's three maps and accepts complex
 arrays, which is what the complex-step check needs.
 """
 

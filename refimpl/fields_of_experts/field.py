@@ -116,7 +116,7 @@ class FieldLinearization:
     def params_vjp(self, q: Array) -> Parameters:
         """(∂_θ F)ᵀ q, E6, summed over the batch.
 
-        γ enters F as a factor beside w, so its entry is that of w, summed: ⟨F, q⟩ / γ.
+        γ enters F as a factor, so its entry is ⟨F, q⟩ / γ = Σ_k w_k Σ (σ ⊙ Cq)_k.
         """
         self._check(q)
         field, theta = self.field, self.field.parameters

@@ -110,7 +110,7 @@ def anderson(
 ) -> SolverResult:
     """Anderson acceleration (type II) of u ← T(u).
 
-    With f_i = T(u_i) − u_i and G_ij = ⟨f_i, f_j⟩ over the last m = `memory` iterates,
+    With f_i = T(u_i) − u_i and G_ij = ⟨f_i, f_j⟩ over the last m ≤ `memory` iterates,
 
         u ← Σ_i α_i (u_i + β f_i),    α = a / Σ_i a_i,    (G + δ I) a = 1,
 

@@ -24,7 +24,7 @@ class TrainingSettings:
     ----------
     epochs : int
     learning_rate, final_learning_rate : float
-        η at the first and the last step.
+        η at the first step, and what it tends to after the last one; "constant" keeps the first.
     schedule : "cosine", "linear" or "constant"
     batch_size : int or None
         Images of a minibatch; None: all of them.
@@ -69,8 +69,6 @@ SCHEDULES = {
 def learning_rate(settings: TrainingSettings, progress: float) -> float:
     """η after the fraction `progress` of all steps: from the first to the final rate."""
     start, end = settings.learning_rate, settings.final_learning_rate
-    if settings.schedule == "constant":
-        return start
     return end + (start - end) * float(SCHEDULES[settings.schedule](progress))
 
 

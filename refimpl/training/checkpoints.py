@@ -42,5 +42,5 @@ def load_checkpoint(path: Path | str) -> Progress:
         return Progress(
             epoch=scalars["epoch"], adam=adam, records=tuple(scalars["records"]), **arrays
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: not a checkpoint ({error}); delete it to start anew") from error
