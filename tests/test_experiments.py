@@ -113,3 +113,24 @@ def test_damaged_run_is_refused_with_its_name(tmp_path):
     (tmp_path / "run.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="run.npz: not a complete npz"):
         load_run(tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize("activation", ["relu", "identity"])
+def test_dense_models_begin_with_the_quadratic_prior_of_differences(activation):
+    """The field at the start is DᵀD u / 4, by differences of the image itself."""
+    setup = set_up(tiny(f"dense-denoising-{activation}-0.1"))
+    u = setup.images.train[:1]
+    field = setup.model.step(setup.start, setup.y[:1]).field.value(u)
+    down, across = np.diff(u, axis=2), np.diff(u, axis=3)
+    expected = np.zeros_like(u)
+    expected[:, :, 1:] += down / 4
+    expected[:, :, :-1] -= down / 4
+    expected[..., 1:] += across / 4
+    expected[..., :-1] -= across / 4
+    # eigh, qr and the products each lose about √n units of rounding, n = 625.
+    assert np.linalg.norm(field - expected) <= 1e4 * np.finfo(float).eps * np.linalg.norm(u)
+
+
+def test_start_uses_a_row_for_every_feature():
+    with pytest.raises(ValueError, match="1251 features, expected at most 1250"):
+        set_up(replace(tiny("dense-denoising-relu-0.1"), filters=(1251,)))

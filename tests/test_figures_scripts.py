@@ -29,7 +29,7 @@ def synthetic_run(method, train_losses, problem="denoising"):
     """A run of the dense model on two images, with these training losses."""
     rng = np.random.default_rng(0)
     truth = rng.uniform(-1, 1, (2, 1, 25, 25))
-    A = rng.standard_normal((625, 625))
+    A = rng.standard_normal(get_experiment(NAME).filters + (625,))
     theta = make_parameters(A, None if method == "bilevel" else 1.1 * A)
     records = tuple(
         {"epoch": k, "loss_train": x, "loss_test": 2 * x, "asymmetry": 0.1, "seconds": 0.5}

@@ -89,7 +89,7 @@ def direction_names() -> tuple[str, ...]:
 def unit_directions(setup: Setup, frozen: Array) -> list[Array]:
     """Random directions, Â, ∇‖Â‖ = B*(q, p) with the singular vectors, and the frozen gradient."""
     rng, A = np.random.default_rng(0), setup.start.A
-    _, left, right = leading_triplet(Analysis(setup.model.bank, A))
+    _, left, right, _ = leading_triplet(Analysis(setup.model.bank, A))
     random = [rng.standard_normal(A.shape) for _ in range(RANDOM)]
     chosen = [*random, A, setup.model.bank.adjoint_filters(right, left), frozen]
     return [d / np.linalg.norm(d) for d in chosen]

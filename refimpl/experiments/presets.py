@@ -129,7 +129,7 @@ def dense_experiment(problem: str, activation: str, noise_level: float) -> Exper
         gamma=1.0,
         tau=0.6,
         train_images=10,
-        test_images=10,
+        test_images=6,
         image_size=FACE_SIZE,
         training=TrainingSettings(epochs=3, batch_size=5, trained=("A", "C", "b")),
         tied_solvers=DENSE_TIED,
@@ -158,7 +158,7 @@ def convolutional_experiment(problem: str, filters: tuple[int, int, int], start:
         test_images=2,
         image_size=40,
         training=TrainingSettings(
-            epochs=5, learning_rate=rate, final_learning_rate=rate / 10, trained=("A", "C")
+            epochs=4, learning_rate=rate, final_learning_rate=rate / 10, trained=("A", "C")
         ),
         tied_solvers=CONVOLUTIONAL_TIED,
         untied_solvers=CONVOLUTIONAL_UNTIED,

@@ -107,10 +107,18 @@ def initial_parameters(
 def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
     """A dense A (F, n) with AᵀA = DᵀD / 4, D the forward differences of an image of n pixels.
 
-    A = Q (DᵀD)^(1/2) / 2 with a random orthogonal Q. With F = 2n, -A follows below A, so that
-    σ = ReLU also begins as the quadratic prior: AᵀReLU(A u) - AᵀReLU(-A u) = AᵀA u.
+    A = Q (DᵀD)^(1/2) / 2 with a random orthogonal Q; the first F rows of A and of -A below it.
+    With F = 2n, σ = ReLU also begins as the quadratic prior:
+    AᵀReLU(A u) - AᵀReLU(-A u) = AᵀA u.
+
+    Raises
+    ------
+    ValueError
+        If F > 2n, more rows than there are.
     """
     F, n = bank.coefficients_shape
+    if F > 2 * n:
+        raise ValueError(f"smooth_rows: {F} features, expected at most {2 * n}, twice the pixels")
     C, H, W = bank.image_shape
     down, across = (np.eye(m, k=1) - np.eye(m) for m in (H, W))
     down[-1] = across[-1] = 0
@@ -119,7 +127,7 @@ def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
     A = Q @ root / 2
-    return np.concatenate([A, -A]) if F == 2 * n else A
+    return np.concatenate([A, -A])[:F]
 
 
 def _filters(experiment: Experiment, bank: FilterBank, rng: np.random.Generator) -> Array:
