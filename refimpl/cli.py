@@ -117,6 +117,11 @@ def _add_experiment(commands) -> None:
         help="results go to DIR/NAME/METHOD (default: results)",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    parser.add_argument(
+        "--paper-solvers",
+        action="store_true",
+        help="find fixed points and adjoint states by the paper's iterations, which is slow",
+    )
 
 
 def _seed(text: str) -> int:
@@ -186,7 +191,7 @@ def run_data(options: argparse.Namespace) -> int:
 
 def run_experiment(options: argparse.Namespace) -> int:
     """List the presets, or train one."""
-    from refimpl.experiments import EXPERIMENTS, METHODS, get_experiment
+    from refimpl.experiments import EXPERIMENTS, METHODS, get_experiment, with_paper_solvers
 
     if options.list:
         for name, e in EXPERIMENTS.items():
@@ -195,6 +200,8 @@ def run_experiment(options: argparse.Namespace) -> int:
         return OK
     with input_errors():
         experiment = get_experiment(options.name)
+    if options.paper_solvers:
+        experiment = with_paper_solvers(experiment)
     if options.method not in METHODS:
         known = ", ".join(METHODS)
         raise BadInputError(f"method {options.method!r} is unknown; choose one of {known}")

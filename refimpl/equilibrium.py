@@ -13,7 +13,7 @@ import numpy as np
 from refimpl import solvers
 from refimpl.arrays import Array, as_images, norm
 from refimpl.maps import Step, TiedStep, largest_safe_step
-from refimpl.preconditioners import find_preconditioner
+from refimpl.preconditioners import FACTORED, find_preconditioner
 from refimpl.results import BreakdownError, SolverResult
 
 RUNAWAY = 1e3
@@ -41,7 +41,7 @@ def reconstruct(
         One of `ANY_MODEL`, or of `TIED_ONLY` for a `TiedStep`.
     tol : float
         Relative residual to reach for each image.
-    preconditioner : "jacobi", "circulant" or None
+    preconditioner : "jacobi", "circulant", "cholesky" or None
         For `newton` and `newton_krylov` only.
     **options
         Options of the solver, such as `max_iterations`; unknown ones raise TypeError there.
@@ -64,8 +64,17 @@ def reconstruct(
     u0 = step.datafit.operator.adjoint(step.datafit.y) if u0 is None else u0
     as_images(u0, "u0", step.field.bank.image_shape)
     if preconditioner is not None:
-        options["preconditioner"] = find_preconditioner(preconditioner)
+        options["preconditioner"] = _builder(step, u0, preconditioner)
     return RUNNERS[method](step, u0, tol=tol, **options)
+
+
+def _builder(step: Step, u0: Array, name: str):
+    """From a linearisation to r ↦ M⁻¹ r: built anew at each iterate, factored ones once at u0."""
+    build = find_preconditioner(name)
+    if name not in FACTORED:
+        return build
+    inverse = build(step.linearize(u0))
+    return lambda linearization: inverse
 
 
 def check_method(step: Step, method: str, preconditioner: str | None) -> None:

@@ -115,7 +115,7 @@ def solve_adjoint(
         One of `METHODS`; left out: "cg" for tied models, else "gmres".
     tol : float
         Relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
-    preconditioner : "jacobi", "circulant" or None
+    preconditioner : "jacobi", "circulant", "cholesky" or None
         For the Krylov methods only.
     **options
         Options of the solver, such as `max_iterations`; unknown ones raise TypeError there.

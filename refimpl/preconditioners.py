@@ -5,14 +5,17 @@
                centre, with σ′ replaced by its mean over each filter's responses, inverted by the
                FFT, one channel at a time; S = (diag(J) / its mean)^(1/4) restores half, on a
                logarithmic scale, of what varies over the image
+    cholesky   M = λ KᵀK + Bᵀ diag(max(d̄, 0)) B + shift, B = (A + C)/2, d̄ the mean of d over the
+               images: one dense factorisation serves all of them; for dense banks
 
-Both are approximations that change the number of iterations, never the solution. Each builder
+All are approximations that change the number of iterations, never the solution. Each builder
 takes a linearisation and returns the map r ↦ M⁻¹ r.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 from refimpl.arrays import Array
 from refimpl.maps import StepLinearization
@@ -20,6 +23,7 @@ from refimpl.operators import DenseBank, Identity, Mask
 
 # Smaller entries of a diagonal or symbol, relative to the largest, are lifted to this.
 LIFT = 1e-3
+CHOLESKY_SHIFT = 1e-6
 
 
 def jacobi(linearization: StepLinearization) -> Callable[[Array], Array]:
@@ -112,7 +116,41 @@ def central_impulse(u: Array, channel: int = 0) -> Array:
     return impulse
 
 
-PRECONDITIONERS = {"jacobi": jacobi, "circulant": circulant}
+def cholesky(linearization: StepLinearization) -> Callable[[Array], Array]:
+    """r ↦ M⁻¹ r with M = λ KᵀK + Bᵀ diag(max(d̄, 0)) B + 1e-6 ‖M‖_max, by Cholesky's factors.
+
+    B = (A + C)/2 and d̄, the mean of d over the images, make M symmetric and the same for every
+    image; it is J itself for a tied model whose σ′ does not depend on the image. The shift
+    keeps M definite where a mask hides pixels that no response reads.
+
+    Raises
+    ------
+    ValueError
+        For a filter bank, whose J is better not formed as a matrix.
+    """
+    theta, bank = linearization.field.field.parameters, linearization.field.field.bank
+    if not isinstance(bank, DenseBank):
+        raise ValueError("cholesky: only a dense bank has a dense J; use 'circulant' or 'jacobi'")
+    weights = np.maximum(linearization.field.d.mean(axis=0), 0)
+    middle = theta.A if theta.tied else (theta.A + theta.C) / 2
+    B = np.sqrt(weights)[:, None] * middle
+    M = B.T @ B + gram_matrix(linearization)
+    M[np.diag_indices_from(M)] += CHOLESKY_SHIFT * np.diag(M).max()
+    factors = cho_factor(M, overwrite_a=True)
+    return lambda r: cho_solve(factors, r.reshape(len(r), -1).T).T.reshape(r.shape)
+
+
+def gram_matrix(linearization: StepLinearization) -> Array:
+    """λ KᵀK as a matrix (n, n), n the values of one image."""
+    n = linearization.u[0].size
+    impulses = np.eye(n, dtype=linearization.u.dtype).reshape(n, *linearization.u.shape[1:])
+    return linearization.step.datafit.hvp(impulses).reshape(n, n)
+
+
+PRECONDITIONERS = {"jacobi": jacobi, "circulant": circulant, "cholesky": cholesky}
+
+# Building one of these costs as much as many products: one serves a whole Newton solve.
+FACTORED = ("cholesky",)
 
 
 def find_preconditioner(name: str) -> Callable[[StepLinearization], Callable[[Array], Array]]:

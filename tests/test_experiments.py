@@ -16,6 +16,7 @@ from refimpl.experiments import (
     save_run,
     set_up,
     summarize,
+    with_paper_solvers,
 )
 from refimpl.operators.banks import Analysis
 from refimpl.operators.spectral_norm import operator_norm
@@ -49,14 +50,23 @@ def test_convolutional_presets_have_the_settings_of_the_paper():
             assert set_up(tiny(preset.name)).model.potential.parameter == 100
 
 
-def test_dense_presets_use_anderson_with_memory_five_and_adam_from_1e_3_to_1e_6():
+def test_dense_presets_use_adam_from_1e_3_to_1e_6_and_the_paper_s_solvers_are_anderson_s():
     for preset in EXPERIMENTS.values():
         if preset.model == "dense":
             settings = preset.training
-            for solvers in (preset.tied_solvers, preset.untied_solvers):
-                assert solvers.forward == "anderson" and solvers.forward_options["memory"] == 5
+            solvers = with_paper_solvers(preset).untied_solvers
+            assert solvers.forward == "anderson" and solvers.forward_options["memory"] == 5
             rates = (settings.learning_rate, settings.final_learning_rate)
             assert rates == (1e-3, 1e-6) and settings.schedule == "cosine"
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_the_paper_s_solvers_lead_to_the_same_first_losses(method):
+    preset = tiny("dense-deconvolution-softshrink-0.1")
+    ours, theirs = (run(e, method).records for e in (preset, with_paper_solvers(preset)))
+    # Tolerances of 1e-6 and 1e-5, and a step that the condition number multiplies by about 100.
+    assert ours[0]["loss_train"] == pytest.approx(theirs[0]["loss_train"], rel=1e-3)
+    assert ours[0]["loss_train"] != theirs[0]["loss_train"]
 
 
 def test_unknown_preset_names_its_neighbours():

@@ -7,13 +7,14 @@ import pytest
 
 from refimpl.checks import dense_matrix
 from refimpl.datafit import DataFit
+from refimpl.equilibrium import reconstruct
 from refimpl.fields_of_experts import make_field
 from refimpl.implicit import solve_adjoint
 from refimpl.maps import make_step
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, row_mask
 from refimpl.parameters import make_parameters
 from refimpl.potentials import LogCosh, Quadratic
-from refimpl.preconditioners import PRECONDITIONERS, circulant, jacobi
+from refimpl.preconditioners import PRECONDITIONERS, cholesky, circulant, jacobi
 from strategies import generator, normal
 
 
@@ -22,7 +23,7 @@ def linearization(
 ):
     rng = generator(0)
     image = operator.domain_shape
-    bank = DenseBank(image, 9) if dense else FilterBank(image, (3, 3, 3), boundary)
+    bank = DenseBank(image, 200) if dense else FilterBank(image, (3, 3, 3), boundary)
     A, C = (normal(rng, bank.coefficients_shape, dtype) for _ in range(2))
     theta = make_parameters(A, None if tied else A + np.asarray(0.2, dtype) * C, gamma=0.3)
     y = normal(rng, (2, *operator.range_shape), dtype)
@@ -53,6 +54,39 @@ def test_jacobi_divides_by_the_diagonal(operator, boundary, tied):
     np.testing.assert_allclose(inverse[positive], 1 / diagonals[positive], rtol=1e-12)
 
 
+@pytest.mark.parametrize("operator", [Identity(IMAGE), MASK], ids=["identity", "mask"])
+def test_cholesky_inverts_a_quadratic_prior_exactly(operator):
+    lin = linearization(operator, potential=Quadratic(), dense=True)
+    r = normal(generator(1), lin.u.shape)
+    back = cholesky(lin)(lin.direction_jvp(r))
+    # The shift is 1e-6 of the diagonal, and the condition number below 1e3.
+    assert np.linalg.norm(back - r) <= 1e-3 * np.linalg.norm(r)
+
+
+def test_cholesky_uses_the_mean_of_both_banks_and_of_the_images():
+    lin = linearization(Identity(IMAGE), tied=False, dense=True)
+    theta = lin.field.field.parameters
+    B, d = (theta.A + theta.C) / 2, np.maximum(lin.field.d.mean(axis=0), 0)
+    M = 1.3 * np.eye(lin.u[0].size) + B.T @ (d[:, None] * B)
+    M += 1e-6 * np.diag(M).max() * np.eye(len(M))
+    r = normal(generator(1), lin.u.shape)
+    expected = np.linalg.solve(M, r.reshape(len(r), -1).T).T.reshape(r.shape)
+    np.testing.assert_allclose(cholesky(lin)(r), expected, rtol=1e-10)
+
+
+def test_cholesky_refuses_a_filter_bank():
+    with pytest.raises(ValueError, match="dense bank"):
+        cholesky(linearization(Identity(IMAGE)))
+
+
+def test_cholesky_factors_once_in_a_newton_solve(monkeypatch):
+    calls = []
+    monkeypatch.setitem(PRECONDITIONERS, "cholesky", lambda lin: calls.append(lin) or cholesky(lin))
+    step = linearization(Identity(IMAGE), dense=True).step
+    result = reconstruct(step, method="newton", preconditioner="cholesky")
+    assert result.all_converged and result.iterations.max() > 1 and len(calls) == 1
+
+
 def test_jacobi_divides_by_the_diagonal_of_a_dense_bank():
     lin = linearization(Identity(IMAGE), dense=True)
     diagonals = np.stack([np.diag(J) for J in jacobians(lin)]).reshape(lin.u.shape)
@@ -77,7 +111,10 @@ def test_circulant_inverts_a_periodic_quadratic_model_exactly(size):
     ids=["identity", "mask", "convolution"],
 )
 def test_preconditioners_do_not_change_the_solution(operator, tied, name):
-    lin = linearization(operator, tied=tied, boundary="symmetric", potential=LogCosh(0.1))
+    dense = name == "cholesky"
+    lin = linearization(
+        operator, tied=tied, boundary="symmetric", potential=LogCosh(0.1), dense=dense
+    )
     g = normal(generator(2), lin.u.shape)
     methods = ("cg", "gmres", "bicgstab") if tied else ("gmres", "bicgstab")
     for method in methods:
@@ -112,7 +149,7 @@ def test_jacobi_saves_iterations_where_the_mask_is_strong():
 @pytest.mark.parametrize("name", PRECONDITIONERS)
 @pytest.mark.parametrize("operator", [Identity(IMAGE), MASK], ids=["identity", "mask"])
 def test_precision_is_kept(operator, name):
-    lin = linearization(operator, dtype=np.float32)
+    lin = linearization(operator, dtype=np.float32, dense=name == "cholesky")
     r = normal(generator(5), lin.u.shape, np.float32)
     assert PRECONDITIONERS[name](lin)(r).dtype == np.float32
     adjoint = solve_adjoint(lin, r, method="cg", tol=1e-4, preconditioner=name)

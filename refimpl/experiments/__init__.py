@@ -9,6 +9,7 @@ from refimpl.experiments.presets import (
     convolutional_experiment,
     dense_experiment,
     get_experiment,
+    with_paper_solvers,
 )
 from refimpl.experiments.runs import Run, load_run, run, save_run, summarize
 from refimpl.experiments.setup import Setup, objectives, set_up
@@ -30,4 +31,5 @@ __all__ = [
     "save_run",
     "set_up",
     "summarize",
+    "with_paper_solvers",
 ]

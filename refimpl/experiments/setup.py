@@ -105,11 +105,11 @@ def initial_parameters(
 
 
 def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
-    """A dense A (F, n) with AᵀA = DᵀD / 4, D the forward differences of an image of n pixels.
+    """A dense A (F, n) with AᵀA = 16 DᵀD, D the forward differences of an image of n pixels.
 
-    A = Q (DᵀD)^(1/2) / 2 with a random orthogonal Q; the first F rows of A and of -A below it.
+    A = 4 Q (DᵀD)^(1/2) with a random orthogonal Q; the first F rows of A and of -A below it.
     With F = 2n, σ = ReLU also begins as the quadratic prior:
-    AᵀReLU(A u) - AᵀReLU(-A u) = AᵀA u.
+    AᵀReLU(A u) - AᵀReLU(-A u) = AᵀA u. With γ = 1/64 the prior begins as ‖Du‖²/8.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
     values, vectors = np.linalg.eigh(np.kron(np.eye(C), gram))
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
-    A = Q @ root / 2
+    A = 4 * Q @ root
     return np.concatenate([A, -A])[:F]
 
 
