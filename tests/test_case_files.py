@@ -77,6 +77,8 @@ SETTINGS = {
     "zero tau": ({"tau": 0}, "tau"),
     "negative lam": ({"lam": -1.0}, "lam"),
     "infinite gamma": ({"gamma": 10**400}, "gamma: given 1000"),
+    "zero norm": ({"norm": 0}, "norm"),
+    "text as norm": ({"norm": "1"}, "norm: given '1'"),
     "tied as number": ({"tied": 1}, "tied: given 1"),
     "untied without C": ({"tied": False}, "C missing"),
 }

@@ -9,7 +9,7 @@ import pytest
 from case_factory import POTENTIALS, make_case
 
 from refimpl import cli
-from refimpl.cases import evaluate, read_case, write_case
+from refimpl.cases import CaseError, evaluate, read_case, write_case
 from strategies import BOUNDARIES
 
 # torch compiles parts of itself with an interface that it deprecates.
@@ -91,6 +91,56 @@ def test_oracle_notices_flipped_filters_and_a_batch_size_too_many():
     assert min(errors[k] for k in ("map", "vjp_A", "fixed_point", "hypergradient_A")) > 1e-3
     doubled = evaluate(case).outputs["hypergradient_A"] * len(case.arrays["u"])
     assert relative_errors({"x": doubled}, {"x": expected["hypergradient_A"]})["x"] > 0.5
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_normalised_case_equals_autodiff_through_the_norm_of_a_matrix(boundary, tied):
+    analysis = "dense" if boundary == "zero" else "convolution"
+    settings = {"norm": 0.8, "tied": tied, "boundary": boundary, "analysis": analysis}
+    case = make_case("log_cosh", operator="convolution", channels=2, **settings)
+    result = evaluate(case)
+    errors = relative_errors(result.outputs, oracle_outputs(case))
+    assert max(errors.values()) <= TOLERANCE, errors
+    check_accuracy(result.report, errors)
+
+
+def test_normalised_case_is_certified_but_for_the_gradients_of_what_is_normalised():
+    accuracy = evaluate(make_case("log_cosh", norm=0.8)).report["accuracy"]
+    assert "singular vectors" in accuracy.pop("hypergradient_A")["no_bound"]
+    assert len(accuracy) == 4
+    assert all(entry["bound"] < 1e-8 * entry["norm"] for entry in accuracy.values())
+
+
+def test_normalised_case_does_not_depend_on_the_size_of_its_filters():
+    case = make_case("huber", norm=2.0)
+    doubled = replace(case, arrays=case.arrays | {"A": 2 * case.arrays["A"]})
+    given, expected = evaluate(doubled).outputs, evaluate(case).outputs
+    # Exact, since 2 is a power of two; a gradient along A vanishes, another one is halved.
+    assert np.array_equal(given["fixed_point"], expected["fixed_point"])
+    assert np.array_equal(2 * given["hypergradient_A"], expected["hypergradient_A"])
+    along = np.vdot(expected["hypergradient_A"], case.arrays["A"])
+    sizes = [np.linalg.norm(x) for x in (expected["hypergradient_A"], case.arrays["A"])]
+    assert abs(along) <= 1e-12 * np.prod(sizes)
+
+
+def test_frozen_norm_fails_the_comparison_with_autodiff():
+    from refimpl.cases.case import build_model, raw_parameters
+
+    case = make_case("log_cosh", norm=0.8)
+    model, theta = build_model(case), raw_parameters(case)
+    model.normalization.derivative = "frozen"
+    lin = model.step(theta, case.arrays["y"]).linearize(case.arrays["u"])
+    frozen = model.pull_back(theta, lin.params_vjp(case.arrays["w"])).A
+    exact = oracle_outputs(case)["vjp_A"]
+    assert np.linalg.norm(frozen - exact) > 0.01 * np.linalg.norm(exact)
+
+
+def test_filters_that_are_zero_have_no_norm_to_divide_by():
+    case = make_case("log_cosh")
+    zero = case.arrays | {"A": np.zeros_like(case.arrays["A"])}
+    with pytest.raises(CaseError, match="operator is zero"):
+        replace(case, norm=1.0, arrays=zero)
 
 
 HARD = {
@@ -275,7 +325,7 @@ def test_images_of_a_batch_do_not_influence_each_other():
 
 
 def test_case_written_and_read_is_the_same(tmp_path):
-    case = make_case("huber", operator="mask", potential_parameters={"delta": 0.5})
+    case = make_case("huber", operator="mask", potential_parameters={"delta": 0.5}, norm=1.5)
     write_case(tmp_path, case, {"map": np.ones(3)})
     again = read_case(tmp_path)
     assert again.description() == case.description()

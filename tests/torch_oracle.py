@@ -146,6 +146,18 @@ class Oracle:
             return u.reshape(len(u), -1) @ A.T
         return functional.conv2d(pad(u, half_widths(A), self.settings["boundary"]), A)
 
+    def normalised(self, theta):
+        """A and C with the norm of the case, if it has one, of the operators as matrices."""
+        if "norm" not in self.settings:
+            return theta
+        names = [name for name in ("A", "C") if name in theta]
+        return theta | {k: self.settings["norm"] / self.norm(theta[k]) * theta[k] for k in names}
+
+    def norm(self, A):
+        """‖A‖ from its matrix, whose rows are the responses to the unit images."""
+        units = torch.eye(self.shape[1:].numel(), dtype=torch.float64).reshape(-1, *self.shape[1:])
+        return torch.linalg.matrix_norm(self.analyse(A, units).flatten(1), 2)
+
     def per_filter(self, b):
         return b if self.settings["analysis"] == "dense" else b[:, None, None]
 
@@ -153,7 +165,8 @@ class Oracle:
         return self.settings["lam"] / 2 * ((self.forward(u) - y) ** 2).sum()
 
     def energy(self, u, y, theta):
-        """E, E2, summed over the batch."""
+        """E, E2, summed over the batch; for θ as the case gives it."""
+        theta = self.normalised(theta)
         z = self.analyse(theta["A"], u) + self.per_filter(theta["b"])
         experts = (self.per_filter(theta["weights"]) * self.phi(z)).sum()
         return self.data_energy(u, y) + self.settings["gamma"] * experts
@@ -162,6 +175,7 @@ class Oracle:
         """G: ∇E by autodiff if tied, else λ Kᵀ(K u − y) + γ Cᵀ(w ⊙ σ(A u + b))."""
         if self.settings["tied"]:
             return grad(self.energy)(u, y, theta)
+        theta = self.normalised(theta)
         z = self.analyse(theta["A"], u) + self.per_filter(theta["b"])
         _, synthesise = vjp(lambda x: self.analyse(theta["C"], x), u)
         (experts,) = synthesise(self.per_filter(theta["weights"]) * self.sigma(z))

@@ -10,7 +10,8 @@ sup|σ″|; where σ has kinks it is 0 if no response A u + b can reach a kink w
 ‖A‖ e, because σ′ is constant in between, and otherwise nothing is known.
 
 Estimates, always: residuals of the sizes above but of random direction are carried to first
-order through both linear systems, and the outputs are computed again. Bounds hold for every
+order through both linear systems, and the outputs are computed again, with a normalised A and
+C also through the derivative of the norm. Bounds hold for every
 problem with the same norms and can exceed the error by many orders; estimates are of its size.
 """
 
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, norm, per_image
+from refimpl.cases.given import Given
 from refimpl.certificates import Norms, gradient_bounds, monotonicity
 from refimpl.checks import dense_matrix
 from refimpl.fields_of_experts.definition import preactivation
@@ -100,12 +102,16 @@ class Magnitudes(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """A state with its adjoint state: `lin` at u, q of E9, ∇ℓ(u) of E11, and what rounding does."""
+    """A state with its adjoint state: `lin` at u, q of E9, ∇ℓ(u) of E11, and what rounding does.
+
+    Gradients are with respect to the parameters `given`.
+    """
 
     lin: StepLinearization
     q: Array
     loss_gradient: Array
     sizes: Magnitudes
+    given: Given
 
     @property
     def p(self) -> Array:
@@ -134,12 +140,13 @@ def bounds(solution: Solution) -> dict[str, float]:
     if mu <= 0:
         return dict.fromkeys(_output_names(lin), np.inf)
     e = solution.residual / mu
-    norms = norms._replace(bend=bend(lin, norms, e))
+    # Responses and the sums of the gradient round as if u and p were rounded once more.
+    moved = e + sizes.eps * norm(lin.u)
+    norms = norms._replace(bend=bend(lin, norms, moved))
     with np.errstate(invalid="ignore"):
-        delta = (solution.defect + 2 * e / p.size + norms.bend * norms.A * norms.Cp * e) / mu
-        # The sums of the gradient round as if u and p were rounded once more.
-        errors = e + sizes.eps * norm(lin.u), delta + sizes.eps * norm(p)
-        gradient = gradient_bounds(lin, p, *errors, norms)
+        delta = (solution.defect + 2 * e / p.size + norms.bend * norms.A * norms.Cp * moved) / mu
+        gradient = gradient_bounds(lin, p, moved, delta + sizes.eps * norm(p), norms)
+    gradient |= dict.fromkeys(solution.given.uncertain(""), np.inf)
     values = {
         "fixed_point": float(np.linalg.norm(e)),
         "loss": loss_error(solution.loss_gradient, e),
@@ -173,7 +180,8 @@ def estimates(solution: Solution) -> dict[str, float]:
     """Estimated errors by output, as `bounds`; NaN where a linear system is not solved.
 
     With random ξ, ζ of the norms of residual and defect: J d = ξ, u′ = u + d, and
-    J(u′)ᵀ p′ = ∇ℓ(u′) + ζ; the outputs at (u′, p′) are compared with those at (u, p).
+    J(u′)ᵀ p′ = ∇ℓ(u′) + ζ; the outputs at (u′, p′) are compared with those at (u, p). A norm is
+    differentiated at coefficients that are moved by its relative error.
     """
     lin, p = solution.lin, solution.p
     rng = np.random.default_rng(0)
@@ -184,7 +192,9 @@ def estimates(solution: Solution) -> dict[str, float]:
         change = _solved(moved, moved.direction_vjp, goal - moved.direction_vjp(p))
     except BreakdownError:
         return dict.fromkeys(_output_names(lin), np.nan)
-    before, after = lin.params_vjp(solution.q), moved.params_vjp((p + change) / lin.step.tau)
+    before = solution.given.pull_back(lin.params_vjp(solution.q))
+    after = moved.params_vjp((p + change) / lin.step.tau)
+    after = solution.given.shaken(rng).pull_back(after)
     loss = loss_error(solution.loss_gradient, norm(d))
     values = {"fixed_point": float(np.linalg.norm(d)), "loss": loss}
     for (name, x), (_, y) in zip(before.items(), after.items(), strict=True):

@@ -8,6 +8,9 @@
     potential            φ by name, with potential_parameters
     tied                 whether C = A
     tau, lam, gamma      τ, λ, γ > 0
+    norm                 s > 0, optional: A and C as given, Â and Ĉ, are rescaled before use,
+                         A = s Â / ‖Â‖ and C = s Ĉ / ‖Ĉ‖, spectral norms of the whole operators;
+                         gradients are then with respect to Â and Ĉ (`refimpl.normalization`)
 
     array                shape
     y                    (N, C, H, W), or (N, M) for the operator "matrix"
@@ -29,9 +32,9 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import Array, as_finite, as_images, positive, same_dtype
-from refimpl.datafit import DataFit
-from refimpl.fields_of_experts import make_field
-from refimpl.maps import Step, make_step
+from refimpl.maps import Step
+from refimpl.models import Model
+from refimpl.normalization import Normalization
 from refimpl.operators import (
     BOUNDARIES,
     Convolution,
@@ -42,8 +45,9 @@ from refimpl.operators import (
     Mask,
     Matrix,
 )
-from refimpl.parameters import make_parameters
+from refimpl.parameters import Parameters, make_parameters
 from refimpl.potentials import POTENTIALS, make_potential
+from refimpl.results import BreakdownError, NotConvergedError
 
 FORMAT = "refimpl-case/1"
 ANALYSES = ("convolution", "dense")
@@ -59,6 +63,9 @@ OPERATORS: dict[str, Callable[["Case"], LinearOperator]] = {
 }
 OPERATOR_ARRAYS = {"mask": "mask", "convolution": "kernel", "matrix": "matrix"}
 
+
+# Relative accuracy of norms; singular vectors are less accurate by the relative gap.
+NORM_TOL = 1e-14
 
 # As an integer, so that integers of any size compare with it.
 LARGEST = int(np.finfo(float).max)
@@ -89,6 +96,7 @@ class Case:
     operator_boundary: str | None = None
     boundary: str | None = None
     potential_parameters: dict[str, float] = field(default_factory=dict)
+    norm: float | None = None
 
     def __post_init__(self):
         try:
@@ -97,7 +105,7 @@ class Case:
             build_step(self)
         except CaseError:
             raise
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, BreakdownError, NotConvergedError) as error:
             raise CaseError(str(error)) from error
 
     @property
@@ -119,18 +127,29 @@ REQUIRED_SETTINGS = ("operator", "analysis", "potential", "tied", "tau", "lam", 
 
 
 def build_step(case: Case) -> Step:
-    """T of E8; a `TiedStep` when the case is tied."""
-    arrays = case.arrays
-    theta = make_parameters(
-        arrays["A"],
-        arrays.get("C"),
-        b=arrays.get("b"),
-        weights=arrays.get("weights"),
-        gamma=float(case.gamma),
+    """T of E8 with A and C normalised if the case has a norm; a `TiedStep` when it is tied."""
+    return build_model(case).step(raw_parameters(case), case.arrays["y"])
+
+
+def build_model(case: Case) -> Model:
+    """Everything but θ and the data; the norm is differentiated exactly."""
+    bank = _bank(case)
+    scale = None if case.norm is None else Normalization(bank, norm=case.norm, tol=NORM_TOL)
+    return Model(
+        operator=OPERATORS[case.operator](case),
+        bank=bank,
+        potential=make_potential(case.potential, **case.potential_parameters),
+        lam=float(case.lam),
+        tau=float(case.tau),
+        normalization=scale,
     )
-    potential = make_potential(case.potential, **case.potential_parameters)
-    datafit = DataFit(OPERATORS[case.operator](case), arrays["y"], float(case.lam))
-    return make_step(datafit, make_field(_bank(case), potential, theta), float(case.tau))
+
+
+def raw_parameters(case: Case) -> Parameters:
+    """A, C, b, weights and γ as the case gives them."""
+    optional = {name: case.arrays.get(name) for name in OPTIONAL_ARRAYS}
+    A, C = case.arrays["A"], case.arrays.get("C")
+    return make_parameters(A, C, **optional, gamma=float(case.gamma))
 
 
 def _bank(case: Case) -> FilterBank | DenseBank:
@@ -150,7 +169,7 @@ def _check_settings(case: Case) -> None:
         case.operator_boundary, "operator_boundary", needed=case.operator == "convolution"
     )
     _check_boundary(case.boundary, "boundary", needed=case.analysis == "convolution")
-    for name in ("tau", "lam", "gamma"):
+    for name in ("tau", "lam", "gamma", *([] if case.norm is None else ["norm"])):
         positive(_number(getattr(case, name), name), name)
     if not isinstance(case.potential_parameters, dict):
         raise CaseError(

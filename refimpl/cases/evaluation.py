@@ -26,7 +26,8 @@ from refimpl.cases.bounds import (
     local_monotonicity,
     solve_linear,
 )
-from refimpl.cases.case import Case, build_step
+from refimpl.cases.case import Case, build_model, raw_parameters
+from refimpl.cases.given import Given
 from refimpl.equilibrium import reconstruct
 from refimpl.implicit import solve_adjoint
 from refimpl.maps import Step, StepLinearization, TiedStep
@@ -52,6 +53,10 @@ ADJOINT_ATTEMPTS = {True: ("cg", "gmres"), False: ("gmres", "bicgstab")}
 ADJOINT_TOL = 1e-13
 FLOAT32_TOL = 1e-7
 NO_BOUND = "no constant of monotonicity is certified, or a response may cross a kink of σ"
+NO_NORM_BOUND = (
+    "the norm's derivative takes singular vectors, whose accuracy depends on a gap that is not "
+    "certified"
+)
 NO_ESTIMATE = "a linear system with the Jacobian was not solved"
 MAX_POLISHING = 10
 
@@ -101,21 +106,22 @@ def evaluate(case: Case) -> CaseResult:
     Where values overflow, the outputs hold infinity or NaN, the report names them under
     `not_finite`, and the case counts as not converged.
     """
-    step = build_step(case)
+    given = Given(build_model(case), raw_parameters(case))
+    step = given.model.step(given.theta, case.arrays["y"])
     with np.errstate(over="ignore", invalid="ignore"):
-        outputs = local_outputs(step, case.arrays)
-        solved, report = solved_outputs(step, case.arrays["target"])
+        outputs = local_outputs(step, given, case.arrays)
+        solved, report = solved_outputs(step, given, case.arrays["target"])
     outputs |= solved
     report["not_finite"] = [name for name, x in outputs.items() if not np.isfinite(x).all()]
     report["converged"] = report["converged"] and not report["not_finite"]
     return CaseResult(outputs, report)
 
 
-def local_outputs(step: Step, arrays: dict[str, Array]) -> dict[str, Array]:
+def local_outputs(step: Step, given: Given, arrays: dict[str, Array]) -> dict[str, Array]:
     """The step and its derivatives at the given state u."""
     lin = step.linearize(arrays["u"])
     outputs = {"map": lin.value, "jvp": lin.jvp(arrays["v"]), "vjp": lin.vjp(arrays["w"])}
-    outputs |= by_name("vjp", lin.params_vjp(arrays["w"]))
+    outputs |= by_name("vjp", given.pull_back(lin.params_vjp(arrays["w"])))
     if isinstance(step, TiedStep):
         outputs["energy"] = step.energy(arrays["u"])
         outputs |= {"gradient": lin.gradient, "hvp": lin.hvp(arrays["v"])}
@@ -127,7 +133,9 @@ def by_name(prefix: str, gradient: Parameters) -> dict[str, Array]:
     return {f"{prefix}_{name}": array for name, array in gradient.items() if name != "gamma"}
 
 
-def solved_outputs(step: Step, target: Array) -> tuple[dict[str, Array], dict[str, Any]]:
+def solved_outputs(
+    step: Step, given: Given, target: Array
+) -> tuple[dict[str, Array], dict[str, Any]]:
     """Fixed point, loss and hypergradient as far as they were found, and the report."""
     norms = OperatorNorms.of(step)
     state = solve_state(step, norms)
@@ -143,9 +151,10 @@ def solved_outputs(step: Step, target: Array) -> tuple[dict[str, Array], dict[st
     report |= {"adjoint": _describe(adjoint), "smallest_singular_value": _plain(local)}
     report |= {"isolated": regular.tolist()}
     if adjoint.converged.all() and regular.all():
-        outputs |= by_name("hypergradient", lin.params_vjp(adjoint.x))
+        outputs |= by_name("hypergradient", given.pull_back(lin.params_vjp(adjoint.x)))
         report["converged"] = True
-    solution = Solution(lin, adjoint.x, loss_gradient, sizes)
+    sizes = sizes._replace(eps=sizes.eps + 2 * given.norm_error())
+    solution = Solution(lin, adjoint.x, loss_gradient, sizes, given)
     report["accuracy"] = _describe_accuracy(solution, outputs)
     return outputs, report
 
@@ -269,12 +278,17 @@ def _describe_accuracy(solution: Solution, outputs: dict[str, Array]) -> dict[st
     return {
         name: {
             **_known("norm", float(np.linalg.norm(outputs[name])), "overflow"),
-            **_known("bound", certified[name], NO_BOUND),
+            **_known("bound", certified[name], no_bound(solution, name)),
             **_known("estimate", estimated[name], NO_ESTIMATE),
         }
         for name in certified
         if name in outputs
     }
+
+
+def no_bound(solution: Solution, name: str) -> str:
+    """Why an output has no bound, where it has none."""
+    return NO_NORM_BOUND if name in solution.given.uncertain() else NO_BOUND
 
 
 def _known(name: str, value: float, reason: str) -> dict[str, Any]:
