@@ -1,6 +1,7 @@
 """The command line: the only place that parses arguments, prints and chooses exit codes.
 
     refimpl verify                     every identity: name, measured, bound, verdict
+    refimpl verify --golden            every output of the golden suite, likewise
     refimpl oracle CASE_DIR            every output of a portable case, with error bounds
     refimpl experiment NAME | --list   train one preset
     refimpl data                       the data sets there are
@@ -85,7 +86,15 @@ def _add(
 
 def _add_verify(commands) -> None:
     parser = _add(commands, "verify", run_verify, "check every identity of the reference")
-    parser.add_argument("--seed", type=_seed, default=0, help="of the random arrays (default: 0)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--seed", type=_seed, default=0, help="of the random arrays (default: 0)")
+    what.add_argument(
+        "--golden",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="check every output of the golden suite instead, or of the cases in DIR",
+    )
 
 
 def _add_oracle(commands) -> None:
@@ -131,17 +140,32 @@ def _seed(text: str) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Print each identity as it is checked."""
-    from refimpl.identities import all_checks
-
-    print(f"{'identity':<92} {'measured':>9} {'bound':>9}  verdict")
+    """Print each identity, or each output of the golden suite, as it is checked."""
+    golden = options.golden is not None
+    checks = _golden_checks(options.golden) if golden else _identities(options.seed)
+    print(f"{'output' if golden else 'identity':<92} {'measured':>9} {'bound':>9}  verdict")
     total = failed = 0
-    for check in all_checks(options.seed):
+    for check in checks:
         total, failed = total + 1, failed + (not check.passed)
         verdict = "holds" if check.passed else "FAILS"
         print(f"{check.name:<92} {check.measured:9.2e} {check.bound:9.2e}  {verdict}", flush=True)
-    print(f"{total} identities, {failed} failed")
+    print(f"{total} {'outputs' if golden else 'identities'}, {failed} failed")
     return FAILED if failed or not total else OK
+
+
+def _identities(seed: int) -> Iterator:
+    from refimpl.identities import all_checks
+
+    return all_checks(seed)
+
+
+def _golden_checks(directory: str) -> Iterator:
+    """The checks of the suite in a directory, of the one in the package if it is empty."""
+    from refimpl.cases.golden import SUITE, golden_checks, read_suite
+
+    with input_errors():
+        suite = read_suite(directory or SUITE)
+    return golden_checks(suite)
 
 
 def run_oracle(options: argparse.Namespace) -> int:

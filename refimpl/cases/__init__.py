@@ -3,7 +3,7 @@
 A case is a directory with `case.json` (settings), `inputs.npz` (arrays) and `outputs.npz` (what a
 program computed from them). `case` says what a case is and checks it, `files` reads and writes
 the directory, `evaluation` computes every output, and `bounds` says how accurate the solved
-ones are.
+ones are. `golden` is a suite of cases with their outputs, shipped inside the package.
 
 Not here: comparing the outputs of two programs.
 """

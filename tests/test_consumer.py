@@ -1,0 +1,82 @@
+"""The consumer in C++ reads the golden suite, computes the same numbers, and notices others."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_copies import (
+    NORMALISED,
+    TIED,
+    UNTIED,
+    change_digit,
+    copy_case,
+    output_names,
+)
+
+from refimpl.cases.golden import RECIPES, SUITE
+from refimpl.storage import read_arrays
+
+SOURCE = Path(__file__).parent / "consumer" / "consumer.cpp"
+COMPILER = shutil.which("g++")
+
+pytestmark = pytest.mark.skipif(
+    COMPILER is None, reason="the consumer is written in C++; install g++ to run it"
+)
+
+
+@pytest.fixture(scope="module")
+def consumer(tmp_path_factory):
+    """Run the compiled consumer on case directories; exit code, rows of words, standard error."""
+    program = tmp_path_factory.mktemp("consumer") / "consumer"
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([COMPILER, *flags, "-o", program, SOURCE], check=True)
+
+    def run(*folders):
+        done = subprocess.run([program, *folders], capture_output=True, text=True, timeout=60)
+        return done.returncode, [line.split() for line in done.stdout.splitlines()], done.stderr
+
+    return run
+
+
+def test_consumer_agrees_on_every_output_of_the_suite(consumer):
+    code, rows, err = consumer(*(SUITE / name for name in RECIPES))
+    assert code == 0 and err == "", rows
+    compared = {(Path(folder).name, output) for folder, output, _, verdict in rows}
+    assert compared == {(name, output) for name in RECIPES for output in output_names(name)}
+    assert all(verdict == "agrees" for *_, verdict in rows)
+
+
+@pytest.mark.parametrize("name", [TIED, UNTIED, NORMALISED])
+def test_changed_digit_is_noticed_in_every_output(name, consumer, tmp_path):
+    outputs = output_names(name)
+    copies = [copy_case(name, tmp_path / output) for output in outputs]
+    for copy, output in zip(copies, outputs, strict=True):
+        change_digit(copy, output, digit=7)
+        code, rows, _ = consumer(copy)
+        assert code == 1 and [row[1] for row in rows if row[3] == "DIFFERS"] == [output]
+
+
+@pytest.mark.parametrize("setting", ['"reflect"', '"half_squared_relu"', '"tau": 0.25'])
+def test_another_setting_is_noticed(setting, consumer, tmp_path):
+    other = {'"reflect"': '"zero"', '"half_squared_relu"': '"quadratic"', '"tau": 0.25': '"tau": 1'}
+    copy = copy_case(TIED, tmp_path)
+    text = (copy / "case.json").read_text("utf-8")
+    assert setting in text
+    (copy / "case.json").write_text(text.replace(setting, other[setting]), "utf-8")
+    assert consumer(copy)[0] == 1
+
+
+def test_compressed_truncated_or_missing_files_exit_with_two(consumer, tmp_path):
+    packed, cut, gone = (copy_case(TIED, tmp_path / name) for name in ("packed", "cut", "gone"))
+    np.savez_compressed(packed / "inputs.npz", **read_arrays(packed / "inputs.npz"))
+    (cut / "inputs.npz").write_bytes((cut / "inputs.npz").read_bytes()[:1000])
+    (gone / "case.json").unlink()
+    for case, words in ((packed, "compressed"), (cut, "no zip file"), (gone, "not readable")):
+        code, rows, err = consumer(case)
+        assert code == 2 and rows == [] and words in err
+
+
+def test_without_cases_the_consumer_does_not_agree(consumer):
+    assert consumer()[0] == 1
