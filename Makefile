@@ -1,7 +1,7 @@
 # Targets; every one of them builds .venv when it is missing or older than setup.cfg.
 #
 #   make figures    train the presets and draw every figure and table (QUICK=1: few epochs)
-#   make test       run the tests (PYTEST_ARGS="-k noise" chooses some)
+#   make test       run the tests, one process per core (PYTEST_ARGS="-k noise" chooses some)
 #   make bench      time one gradient here and in torch, side by side
 #   make verify     measure every identity and compare it with its bound
 #   make lint       check the style of the code
@@ -23,7 +23,7 @@ figures: .venv/.installed
 	$(PYTHON) -m figures $(if $(QUICK),--quick)
 
 test: .venv/.installed-test
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: .venv/.installed-test
 	$(PYTHON) -m figures.benchmark
