@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     from figures import draw, studies, train
 
     train.train_all(train.presets(options.quick), output / "runs", say)
-    studies.run_all(output, options.quick, say)
+    studies.run_all(output, say)
     drawn = draw.draw_all(output, options.only, say)
     say(f"done: {drawn} figures and tables in {output}")
     return 0

@@ -105,6 +105,12 @@ def certify(
     mu : float, optional
         Monotonicity constant to use instead of the certified one, for example a local one
         at this state; the results are then estimates.
+
+    Returns
+    -------
+    Certificate
+        Infinite bounds where μ ≤ 0, and for adjoint and gradient where σ has kinks. There is
+        none for γ.
     """
     step = linearization.step
     mu = monotonicity(step) if mu is None else mu

@@ -203,8 +203,17 @@ def unrolled_hypergradient(
 
     Parameters
     ----------
+    step : Step
+    u0 : array (N, C, H, W)
     loss_gradient : callable
         u ↦ ∇ℓ(u).
+    iterations : int
+        K ≥ 1.
+
+    Returns
+    -------
+    tuple of array and Parameters
+        u_K, and dℓ(u_K)/dθ summed over the batch.
 
     Raises
     ------

@@ -35,6 +35,13 @@ class Normalization:
     derivative : "exact" or "frozen"
     norm : float
         s, the spectral norm that A gets.
+    tol : float
+        Relative accuracy of ‖Â‖.
+
+    Notes
+    -----
+    At a multiple largest singular value the norm has no gradient; "exact" then gives one element
+    of its subdifferential.
     """
 
     def __init__(

@@ -74,7 +74,17 @@ def make_parameters(
     weights: Array | None = None,
     gamma: float = 1.0,
 ) -> Parameters:
-    """Parameters from arrays, checked; left out: b = 0, w = 1, γ = 1, and C = A (tied).
+    """Parameters from arrays, checked.
+
+    Parameters
+    ----------
+    A : array (F, C, h, w) or (F, C·H·W), float32 or float64
+    C : array like A, optional
+        Left out: tied, C = A.
+    b, weights : arrays (F,), optional
+        Left out: 0 and 1.
+    gamma : float
+        γ > 0.
 
     Raises
     ------

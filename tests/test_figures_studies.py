@@ -170,6 +170,6 @@ SCRIPTS = {
 def test_figures_without_trained_presets_are_drawn(tmp_path, name):
     study, script = SCRIPTS[name]
     (tmp_path / "studies").mkdir()
-    np.savez(tmp_path / "studies" / f"{name}.npz", **study.compute(tmp_path / "runs", True))
+    np.savez(tmp_path / "studies" / f"{name}.npz", **study.compute(tmp_path / "runs"))
     script.draw(tmp_path)
     assert (tmp_path / f"{name}.png").exists() and (tmp_path / f"{name}.pdf").exists()

@@ -1,6 +1,6 @@
 """Stage two: computations behind single figures, each saved as output/studies/NAME.npz.
 
-A study is a module with `compute(runs, quick)`, which returns a dict of arrays; `runs` is the
+A study is a module with `compute(runs)`, which returns a dict of arrays; `runs` is the
 folder of trained presets. It is computed again when a run is newer than its file.
 """
 
@@ -23,12 +23,12 @@ STUDIES = (
 )
 
 
-def run_all(output: Path, quick: bool, say) -> None:
+def run_all(output: Path, say) -> None:
     """Compute every study that is missing or older than the runs."""
     runs, folder = output / "runs", output / "studies"
     folder.mkdir(exist_ok=True)
     newest = max(path.stat().st_mtime for path in runs.glob("*.npz"))
-    calls = [(name, runs, folder, quick) for name in STUDIES if not _fresh(name, folder, newest)]
+    calls = [(name, runs, folder) for name in STUDIES if not _fresh(name, folder, newest)]
     for (name, *_), _ in run_side_by_side(run_study, calls):
         say(f"studied {name}")
 
@@ -38,9 +38,9 @@ def _fresh(name: str, folder: Path, newest: float) -> bool:
     return path.exists() and path.stat().st_mtime > newest
 
 
-def run_study(name: str, runs: Path, folder: Path, quick: bool) -> None:
+def run_study(name: str, runs: Path, folder: Path) -> None:
     """Compute one study and save it."""
-    arrays = import_module(f"figures.studies.{name}").compute(runs, quick)
+    arrays = import_module(f"figures.studies.{name}").compute(runs)
     write_file(folder / f"{name}.npz", npz_bytes(arrays))
 
 

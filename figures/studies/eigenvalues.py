@@ -33,7 +33,7 @@ TOLERANCE = 1e-12  # of the forward solve, far below the accuracy that a plot sh
 MAX_ITERATIONS = 200
 
 
-def compute(runs: Path, quick: bool) -> dict[str, np.ndarray]:
+def compute(runs: Path) -> dict[str, np.ndarray]:
     """For each saved run: eigenvalues of ∂_u T, asymmetry of J, residual of the fixed point.
 
     Keys are "MODEL-PROBLEM-METHOD-WHAT" with WHAT one of eigenvalues, asymmetry, residual.

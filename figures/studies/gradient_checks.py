@@ -33,7 +33,7 @@ ENERGY_STEPS = 2.0 ** -np.arange(2, 25)
 DIFFERENCE_STEPS = 10.0 ** -np.arange(1, 20.1)
 
 
-def compute(runs: Path, quick: bool) -> dict[str, np.ndarray]:
+def compute(runs: Path) -> dict[str, np.ndarray]:
     """Taylor remainders of "loss", "gradient" and "hessian", and "differences", as NAME/ENTRY."""
     path = runs / f"{PRESET}-bilevel.npz"
     if not path.exists():

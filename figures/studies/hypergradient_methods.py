@@ -37,7 +37,7 @@ REFERENCE = {"method": "gmres", "restart": 150, "preconditioner": "circulant"}
 TOLERANCE = 1e-13
 
 
-def compute(runs: Path, quick: bool) -> dict[str, np.ndarray]:
+def compute(runs: Path) -> dict[str, np.ndarray]:
     """Rows work, error, cosine under "model/method", for the models that are trained."""
     arrays = {}
     for model, problem in load_problems(runs).items():

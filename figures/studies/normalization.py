@@ -38,7 +38,7 @@ SOLVERS = SolverSettings(
 )
 
 
-def compute(runs: Path, quick: bool) -> dict[str, np.ndarray]:
+def compute(runs: Path) -> dict[str, np.ndarray]:
     """For each start, keys "START-WHAT": gradients' difference, cosine, and slopes by direction."""
     arrays = {"presets": np.array(PRESETS), "directions": np.array(list(direction_names()))}
     for name in PRESETS:

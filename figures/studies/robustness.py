@@ -20,7 +20,7 @@ PRESETS = {"dense": "dense-denoising-relu-0.1", "convolutional": "conv-denoising
 NOISE_LEVELS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 
 
-def compute(runs: Path, quick: bool) -> dict[str, np.ndarray]:
+def compute(runs: Path) -> dict[str, np.ndarray]:
     """Mean PSNR in dB of data and reconstructions at each level, keys "MODEL-METHOD".
 
     NaN where some test image has no fixed point that the preset's solver finds.

@@ -41,7 +41,7 @@ TIED_ONLY = {
 SOLVERS = {"tied": ANY_MODEL | TIED_ONLY, "untied": ANY_MODEL}
 
 
-def compute(runs: Path, quick: bool) -> dict[str, np.ndarray]:
+def compute(runs: Path) -> dict[str, np.ndarray]:
     """Rows work, residual, error under "model/solver", for the models that are trained."""
     arrays = {}
     for model, problem in load_problems(runs).items():

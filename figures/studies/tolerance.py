@@ -30,7 +30,7 @@ CERTIFIED = slice(1, None, 4)  # certificates take longer than hypergradients, a
 ADJOINT_TOLERANCE = 1e-13
 
 
-def compute(runs: Path, quick: bool) -> dict[str, np.ndarray]:
+def compute(runs: Path) -> dict[str, np.ndarray]:
     """The arrays of `measure` as "model/errors" and "model/bounds", and "model/monotonicity"."""
     arrays = {}
     for model, problem in load_problems(runs).items():

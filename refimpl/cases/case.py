@@ -21,8 +21,8 @@
     kernel               (h, w), for the operator "convolution"
     matrix               (M, C·H·W), for the operator "matrix"
 
-All arrays but the mask share one dtype, float64 or float32. What a case does not need, it must
-not hold: nothing is ignored.
+All arrays but the mask share one dtype, float64 or float32. Arrays that a case does
+not need it must not hold; a boundary where nothing is padded may be there and has no effect.
 """
 
 from collections.abc import Callable

@@ -31,11 +31,22 @@ def run(
 
     Parameters
     ----------
+    experiment : Experiment
+    method : str
     start : Parameters, optional
         Tied parameters that replace the preset's start; "deq_from_bilevel" needs them, and
         they are what "bilevel" ended with.
     callback, resume
         As in `refimpl.training.train`.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, or "deq_from_bilevel" without `start`.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")

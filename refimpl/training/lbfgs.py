@@ -35,6 +35,21 @@ def train_lbfgs(
 ) -> LbfgsResult:
     """Minimise `objective` from θ̂ = `start` until max|dℓ/dθ̂| ≤ `tol`.
 
+    Parameters
+    ----------
+    objective : Objective
+    start : Parameters
+    trained : tuple of str
+        Names of what is moved; the rest stays as in `start`.
+    max_iterations : int
+    tol : float
+        Of the largest entry of the gradient, absolute, in units of the loss per unit of θ̂.
+
+    Returns
+    -------
+    LbfgsResult
+        The best parameters seen, whether `tol` was reached there, and why it ended.
+
     Raises
     ------
     NotConvergedError, BreakdownError
