@@ -118,6 +118,11 @@ def dense_outputs(
     numpy.linalg.LinAlgError
         If the fixed point is not isolated.
     """
+    if description.get("norm") is not None:
+        raise ValueError(
+            "dense_outputs: the case has a norm, whose derivative is not here; normalise A and C "
+            "before, and leave it out"
+        )
     shape = inputs["u"].shape
     parameters = dense_parameters(description, inputs)
     model = dense_model(description, inputs, parameters, potential)
