@@ -19,7 +19,8 @@ Modules stand on floors, each importing only lower ones:
     7   objective
     8   training/
     9   experiments/, cases/, identities/
-    10  cli
+    10  crosscheck/
+    11  cli
 
 References
 ----------
@@ -27,4 +28,14 @@ Riccio, Ehrhardt and Benning, Regularization of Inverse Problems: Deep Equilibri
 Bilevel Learning, arXiv:2206.13193v2.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`refimpl.crosscheck` without importing it first; the package is callable."""
+    if name == "crosscheck":
+        return import_module("refimpl.crosscheck")
+    raise AttributeError(f"module 'refimpl' has no attribute {name!r}")

@@ -5,10 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from backend_problem import local_outputs, solved_outputs
 from case_factory import make_case
 from golden_copies import TIED, UNTIED, change_digit, change_outputs, copy_case, output_names
 
 from refimpl import cli
+from refimpl.backends import make_backend
 from refimpl.cases import evaluate
 from refimpl.cases.case import ANALYSES, OPERATORS, build_step
 from refimpl.cases.golden import RECIPES, SUITE, draw, golden_checks, read_suite, shortcomings
@@ -43,8 +45,23 @@ def by_torch_oracle(case):
     return torch_oracle.Oracle(case.description(), case.arrays).outputs()
 
 
+def by_backend(framework, **options):
+    """Outputs by the backend of a framework."""
+
+    def outputs(case):
+        pytest.importorskip(framework, reason="install refimpl[backends]")
+        backend = make_backend(framework, **options)
+        return local_outputs(backend, case) | solved_outputs(backend, case, tol=1e-12)
+
+    return outputs
+
+
 # Each witness computes all outputs of a case, as a mapping; it may skip where it is not installed.
-WITNESSES = {"torch_oracle": by_torch_oracle}
+WITNESSES = {
+    "torch_oracle": by_torch_oracle,
+    "torch": by_backend("torch"),
+    "jax": by_backend("jax", compiled=False),
+}
 
 
 def disagreements(golden, given):

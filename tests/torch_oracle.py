@@ -92,7 +92,7 @@ def pad_by_index(u, widths, boundary):
     for axis, width in zip((-2, -1), widths, strict=True):
         n = u.shape[axis]
         index = torch.tensor([source(i, n, boundary) for i in range(-width, n + width)])
-        inside = (index >= 0).double().reshape(-1, *[1] * (-axis - 1))
+        inside = (index >= 0).to(u.dtype).reshape(-1, *[1] * (-axis - 1))
         u = u.index_select(axis, index.clamp(min=0)) * inside
     return u
 
@@ -114,9 +114,9 @@ def half_widths(filters):
 class Oracle:
     """The functions of one case: `settings` is the content of case.json, `arrays` of inputs.npz."""
 
-    def __init__(self, settings, arrays):
+    def __init__(self, settings, arrays, dtype=torch.float64):
         self.settings = settings
-        self.arrays = {k: torch.from_numpy(np.array(x, float)) for k, x in arrays.items()}
+        self.arrays = {k: torch.from_numpy(np.array(x, float)).to(dtype) for k, x in arrays.items()}
         parameters = settings.get("potential_parameters", {})
         self.phi, self.sigma = POTENTIALS[settings["potential"]](**parameters)
         self.shape = self.arrays["u"].shape
@@ -124,8 +124,8 @@ class Oracle:
         self.theta = {"A": self.arrays["A"]}
         if not settings["tied"]:
             self.theta["C"] = self.arrays["C"]
-        self.theta["b"] = self.arrays.get("b", torch.zeros(count, dtype=torch.float64))
-        self.theta["weights"] = self.arrays.get("weights", torch.ones(count, dtype=torch.float64))
+        self.theta["b"] = self.arrays.get("b", torch.zeros(count, dtype=dtype))
+        self.theta["weights"] = self.arrays.get("weights", torch.ones(count, dtype=dtype))
 
     def forward(self, u):
         """K u."""

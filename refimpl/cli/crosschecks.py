@@ -1,0 +1,155 @@
+"""The commands `crosscheck` and `compare`: a backend, or its outputs, against the reference."""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from refimpl.cli.common import (
+    FAILED,
+    OK,
+    BadInputError,
+    add_command,
+    input_errors,
+    seed_number,
+)
+
+
+def add_crosscheck(commands) -> None:
+    """Add the parser of `crosscheck`."""
+    parser = add_command(
+        commands, "crosscheck", run_crosscheck, "hold a backend against the reference"
+    )
+    parser.add_argument("backend", metavar="MODULE:OBJECT", help="MODULE alone is a backend too")
+    parser.add_argument("--precision", choices=("float64", "float32"), default="float64")
+    parser.add_argument("--cases", type=int, default=40, help="at most how many (default: 40)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the cases (default: 0)")
+    parser.add_argument("--stages", metavar="A,B", help="only these (default: all offered)")
+    parser.add_argument(
+        "--time-limit", type=float, default=10.0, metavar="S", help="for each call (default: 10)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the smallest failing case of each stage"
+    )
+    _add_formats(parser)
+
+
+def add_compare(commands) -> None:
+    """Add the parser of `compare`."""
+    parser = add_command(
+        commands, "compare", run_compare, "hold outputs of a portable case against the reference"
+    )
+    parser.add_argument(
+        "case", type=Path, metavar="CASE_DIR", help="holds case.json and inputs.npz"
+    )
+    parser.add_argument(
+        "outputs", type=Path, metavar="OUTPUTS.npz", help="any of the outputs of the case"
+    )
+    _add_formats(parser)
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML as well")
+
+
+def run_crosscheck(options: argparse.Namespace) -> int:
+    """Load a backend and hold it against the reference.
+
+    What the backend prints goes to standard error, so that standard output stays readable.
+    """
+    with redirect_stdout(sys.stderr):
+        backend = load_backend(options.backend)
+        from refimpl.crosscheck import crosscheck
+
+        with input_errors():
+            report = crosscheck(
+                backend,
+                seed=options.seed,
+                cases=options.cases,
+                precision=options.precision,
+                stages=options.stages.split(",") if options.stages else None,
+                time_limit=options.time_limit,
+                out=options.out,
+                on_verdict=_progress(),
+            )
+    return _show(report._replace(backend=options.backend), options)
+
+
+def load_backend(name: str) -> Any:
+    """The object MODULE:OBJECT, a class instantiated; the current directory comes first.
+
+    Raises
+    ------
+    BadInputError
+        If the module cannot be imported or has no such object.
+    """
+    module_name, _, path = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's module does when it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise BadInputError(f"{module_name or name!r} cannot be imported ({reason})") from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    for part in path.split(".") if path else ():
+        if not hasattr(found, part):
+            raise BadInputError(f"{name}: {part!r} is not there; give MODULE:OBJECT")
+        found = getattr(found, part)
+    return _instance(name, found) if isinstance(found, type) else found
+
+
+def _instance(name: str, backend: type) -> Any:
+    """A backend given as a class, made without arguments."""
+    try:
+        return backend()
+    except Exception as error:  # whatever the user's class does when it is made
+        reason = f"{type(error).__name__}: {error}"
+        raise BadInputError(f"{name}() cannot be made ({reason}); name an instance") from error
+
+
+def _progress() -> Callable[[Any], None]:
+    """Show each stage's first verdict, and its first disagreement, as they come."""
+    seen: set[tuple[str, bool]] = set()
+
+    def show(verdict: Any) -> None:
+        wrong = verdict.agrees is False
+        if (verdict.stage, wrong) not in seen:
+            seen.add((verdict.stage, wrong))
+            word = "DISAGREES" if wrong else "agrees" if verdict.agrees else "cannot judge"
+            line = f"seed {verdict.case}: {verdict.stage} {word}: {verdict.message}"
+            print(line, file=sys.stderr, flush=True)
+
+    return show
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Hold the outputs in a file against the reference."""
+    from refimpl.cases import read_case
+    from refimpl.crosscheck import compare
+    from refimpl.storage import read_arrays
+
+    with input_errors():
+        case = read_case(options.case)
+        report = compare(case, read_arrays(options.outputs), name=str(options.outputs))
+    return _show(report, options)
+
+
+def _show(report: Any, options: argparse.Namespace) -> int:
+    """Print the report, write the JUnit file, choose the exit code."""
+    from refimpl.crosscheck import as_junit, as_plain, as_text
+    from refimpl.storage import write_file
+
+    if options.junit is not None:
+        with input_errors():
+            write_file(options.junit, as_junit(report))
+    if options.json:
+        print(json.dumps(as_plain(report), indent=2, allow_nan=False))
+    else:
+        print(as_text(report))
+    return OK if report.agrees else FAILED

@@ -1,0 +1,56 @@
+"""Hold a backend against the reference: which outputs agree, and what is wrong with the others.
+
+A backend is any object with some of these callables; what it lacks is not offered:
+
+    apply(problem, u)  energy(problem, u)  gradient(problem, u)     T(u), E(u), ∇E(u)
+    jvp(problem, u, v)  hvp(problem, u, v)                          ∂_u T v, ∇²E(u) v
+    vjp(problem, u, w)  params_vjp(problem, u, w)                   (∂_u T)ᵀ w, (∂_θ T)ᵀ w
+    fixed_point(problem, *, tol)                                    ‖T(u) − u‖ ≤ tol ‖u‖, per image
+    hypergradient(problem, *, tol)                                  dℓ/dθ, optionally "loss"
+
+`problem` is a `Problem`. Arrays are NumPy, or what the backend's `asarray` makes of them; results
+are NumPy or anything with `__dlpack__`. `params_vjp` and `hypergradient` return mappings with
+some of A, b, weights and (untied) C. Energies, gradients and Hessians are asked for where the
+problem is tied.
+
+The package is callable: `refimpl.crosscheck(backend)` is `refimpl.crosscheck.crosscheck(backend)`.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from refimpl.crosscheck.compare import compare
+from refimpl.crosscheck.generation import random_case
+from refimpl.crosscheck.problem import Problem
+from refimpl.crosscheck.report import as_junit, as_plain, as_text
+from refimpl.crosscheck.results import Report, StageReport
+from refimpl.crosscheck.run import Verdict, crosscheck
+from refimpl.crosscheck.shrinking import shrink
+from refimpl.crosscheck.testing import assert_matches_reference
+
+__all__ = [
+    "Problem",
+    "Report",
+    "StageReport",
+    "Verdict",
+    "as_junit",
+    "as_plain",
+    "as_text",
+    "assert_matches_reference",
+    "compare",
+    "crosscheck",
+    "random_case",
+    "shrink",
+]
+
+
+class CallablePackage(ModuleType):
+    """A package that is called like its function of the same name."""
+
+    def __call__(self, backend: Any, **options: Any) -> Report:
+        """`crosscheck(backend, **options)`."""
+        return crosscheck(backend, **options)
+
+
+sys.modules[__name__].__class__ = CallablePackage

@@ -1,0 +1,197 @@
+"""Random cases, reproducible from a seed, on which every usual mistake shows.
+
+Each setting runs through its values in random order before any repeats, so that 40 consecutive
+seeds hold every operator, boundary, potential, size, batch and channel count. Values are drawn to
+tell mistakes apart: filters, kernels and masks without symmetry, C unlike A, λ ≠ γ, constants
+away from 1, potential parameters away from their defaults. Draws that are not well posed
+(`refimpl.crosscheck.posed`) are drawn again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.cases import Case
+from refimpl.crosscheck.dense import System
+from refimpl.crosscheck.parts import make_parts
+from refimpl.crosscheck.posed import in_float64, why_ill_posed
+from refimpl.operators import BOUNDARIES
+
+OPERATORS = ("identity", "mask", "convolution", "matrix")
+POTENTIALS = {  # ranges of the parameters, defaults left out
+    "quadratic": {},
+    "half_squared_relu": {},
+    "soft_shrinkage": {"threshold": (0.25, 0.5)},
+    "log_cosh": {"slope": (1.4, 2.5)},
+    "lorentzian": {},
+    "smoothed_l1": {"nu": (0.4, 0.8)},
+    "huber": {"delta": (0.4, 0.8)},
+}
+ANALYSES = ("convolution", "convolution", "convolution", "dense")
+SIZES = ((5, 6), (7, 4), (6, 6), (2, 3), (1, 6), (5, 5), (7, 1), (4, 8))
+FILTER_SIZES = ((3, 3), (3, 5), (5, 3), (3, 3), (5, 5), (1, 3))
+KERNEL_SIZES = ((3, 3), (3, 5), (5, 3))
+OPTIONAL = (("b", "weights"), ("b", "weights"), ("b",), ("weights",))
+MAX_DRAWS = 400
+
+Size = tuple[int, int]
+
+
+def random_case(seed: int, *, size: Size | None = None, precision: str = "float64") -> Case:
+    """The case of a seed.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0; consecutive seeds are stratified.
+    size : tuple (H, W), optional
+        Size of the images in place of a drawn one.
+    precision : "float64" or "float32"
+        dtype of the arrays.
+
+    Raises
+    ------
+    ValueError
+        If no well-posed case is found, as for a size of one pixel.
+    """
+    plan = planned(seed, size)
+    for attempt in range(MAX_DRAWS):
+        case = drawn(plan, np.random.default_rng([seed, attempt]), precision)
+        if why_ill_posed(case) is None:
+            return case
+    raise ValueError(f"random_case: no well-posed case for seed {seed} and size {size}")
+
+
+def planned(seed: int, size: Size | None) -> dict[str, Any]:
+    """The discrete settings of a seed."""
+    channels, analysis = cycle((1, 2, 3), seed, 4), cycle(ANALYSES, seed, 5)
+    plan = {
+        "operator": cycle(OPERATORS, seed, 0),
+        "operator_boundary": cycle(tuple(BOUNDARIES), seed // len(OPERATORS), 1),
+        "analysis": analysis,
+        "boundary": cycle(tuple(BOUNDARIES), seed, 2),
+        "potential": cycle(tuple(POTENTIALS), seed, 3),
+        "tied": cycle((True, False), seed, 6),
+        "shape": (cycle((1, 2, 3), seed, 7), channels, *(size or cycle(SIZES, seed, 8))),
+        "filter_size": cycle(FILTER_SIZES, seed, 9),
+        "filters": cycle((2, 3, 4), seed, 10),
+        "kernel_size": cycle(KERNEL_SIZES, seed, 11),
+        "optional": cycle(OPTIONAL, seed, 12),
+        "normalized": cycle((False, False, True), seed, 13),
+    }
+    return plan | exceptions(plan)
+
+
+def exceptions(plan: dict[str, Any]) -> dict[str, Any]:
+    """What must change for a plan to have well-posed draws.
+
+    Hidden pixels are determined by the filters alone: these must be many and of one size, and
+    φ convex. Under a norm, filters must couple rows, because else all rows have the same norm.
+    """
+    if plan["operator"] == "mask" and plan["potential"] == "lorentzian":
+        return {"operator": "identity"}
+    if plan["operator"] == "mask":
+        return {"normalized": False, "filters": plan["filters"] + plan["shape"][1]}
+    if plan["normalized"] and plan["filter_size"] == (1, 3):
+        return {"filter_size": (3, 3)}
+    return {}
+
+
+def cycle(values: Sequence[Any], seed: int, stream: int) -> Any:
+    """The value whose turn it is: every block of len(values) seeds is a random permutation."""
+    block, turn = divmod(seed, len(values))
+    order = np.random.default_rng([block, stream]).permutation(len(values))
+    return values[order[turn]]
+
+
+def drawn(plan: dict[str, Any], rng: np.random.Generator, precision: str) -> Case:
+    """One draw of everything that the plan leaves open."""
+    shape, operator = plan["shape"], plan["operator"]
+    arrays = {name: rng.standard_normal(shape) for name in ("y", "target", "u", "v", "w")}
+    arrays |= filter_arrays(plan, rng) | operator_array(plan, rng)
+    if operator == "matrix":
+        arrays["y"] = rng.standard_normal((shape[0], len(arrays["matrix"])))
+    ranges = POTENTIALS[plan["potential"]]
+    arrays = {k: x if k == "mask" else x.astype(precision) for k, x in arrays.items()}
+    case = Case(
+        operator=operator,
+        operator_boundary=plan["operator_boundary"] if operator == "convolution" else None,
+        analysis=plan["analysis"],
+        boundary=plan["boundary"] if plan["analysis"] == "convolution" else None,
+        potential=plan["potential"],
+        potential_parameters={k: rounded(rng.uniform(*ends)) for k, ends in ranges.items()},
+        tied=plan["tied"],
+        tau=1.0,
+        lam=rounded(rng.uniform(1.4, 2.4)),
+        gamma=rounded(rng.uniform(0.4, 0.8)),
+        arrays=arrays,
+        norm=rounded(rng.uniform(1.2, 1.6)) if plan["normalized"] else None,
+    )
+    return with_step_size(case, rng)
+
+
+def rounded(x: float) -> float:
+    """Three decimals: settings that people can read."""
+    return round(float(x), 3)
+
+
+def with_step_size(case: Case, rng: np.random.Generator) -> Case:
+    """τ at 0.7 to 1.1 of 1/‖J‖ at the case's u, where plain iterations contract."""
+    exact = in_float64(case)
+    J = System.of(make_parts(exact)).jacobian(exact.arrays["u"])
+    largest = np.linalg.norm(J, 2, axis=(1, 2)).max()
+    return replace(case, tau=rounded(rng.uniform(0.7, 1.1) / largest) or 1e-3)
+
+
+def filter_arrays(plan: dict[str, Any], rng: np.random.Generator) -> dict[str, Array]:
+    """A, C unlike A, b and weights away from 0 and 1.
+
+    Under a norm every filter gets a mean, which makes the largest singular value simple under
+    the periodic boundary, where other frequencies come in pairs.
+    """
+    channels, F = plan["shape"][1], plan["filters"]
+    shape = (F, channels, *plan["filter_size"])
+    if plan["analysis"] == "dense":
+        shape = (3 * F, int(np.prod(plan["shape"][1:])))
+    scale = 0.8 / np.sqrt(np.prod(shape[1:]))
+    if plan["analysis"] == "dense" and plan["operator"] == "mask":
+        scale = 1 / np.sqrt(shape[0])  # columns of norm 1, so that hidden values are determined
+    biased = plan["normalized"] and plan["analysis"] == "convolution"
+    mean = rng.uniform(1.0, 2.0, (F, 1, 1, 1)) if biased else 0.0
+    arrays = {"A": scale * (rng.standard_normal(shape) + mean)}
+    if not plan["tied"]:
+        change = 0.3 if plan["operator"] == "mask" else 0.45
+        arrays["C"] = 0.9 * arrays["A"] + change * scale * rng.standard_normal(shape)
+    drawn = {
+        "b": rng.choice([-1.0, 1.0], shape[0]) * rng.uniform(0.2, 0.7, shape[0]),
+        "weights": rng.choice([0.7, 1.4], shape[0]) + rng.uniform(-0.15, 0.15, shape[0]),
+    }
+    return arrays | {name: drawn[name] for name in plan["optional"]}
+
+
+def operator_array(plan: dict[str, Any], rng: np.random.Generator) -> dict[str, Array]:
+    """The array of K: without symmetry, and well conditioned unless it hides values."""
+    channels, H, W = plan["shape"][1:]
+    pixels = channels * H * W
+    if plan["operator"] == "mask":
+        flat = plan["analysis"] == "convolution" and rng.random() < 0.5
+        return {"mask": random_mask((H, W) if flat else (channels, H, W), rng)}
+    if plan["operator"] == "convolution":
+        h, w = plan["kernel_size"]
+        kernel = rng.uniform(-0.5, 0.5, (h, w)) / np.sqrt(h * w)
+        kernel[h // 2, w // 2] += 1.2
+        return {"kernel": kernel}
+    if plan["operator"] == "matrix":
+        noise = rng.standard_normal((pixels + 2, pixels)) / (4 * np.sqrt(pixels))
+        return {"matrix": 1.1 * np.eye(pixels + 2, pixels) + noise}
+    return {}
+
+
+def random_mask(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """One value in 20 hidden, at least one."""
+    mask = np.ones(shape, dtype=bool)
+    mask.flat[rng.choice(mask.size, max(1, mask.size // 20), replace=False)] = False
+    return mask

@@ -1,0 +1,275 @@
+"""What a run or a comparison found, stage by stage, as plain values; and how causes are chosen.
+
+A cause in the numbers must explain every failing output that is looked at. What is seen directly
+(an exception, other numbers at every call) comes before it, what may be a consequence of it after.
+A later stage that fails for the same cause, or for none that is known, inherits.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from refimpl.arrays import Array
+from refimpl.cases import Case
+from refimpl.crosscheck.behaviour import BEHAVIOURS
+from refimpl.crosscheck.calls import Finding
+from refimpl.crosscheck.judge import Judgement
+from refimpl.crosscheck.reference import Reference
+from refimpl.crosscheck.stages import STAGES
+from refimpl.crosscheck.suspects import explanation, suspects
+
+AGREES, DISAGREES = "agrees", "DISAGREES"
+NOT_OFFERED, CANNOT_JUDGE = "not offered", "cannot judge"
+
+# Causes are looked for in the numbers of so many failing cases of a stage, and for so long.
+DIAGNOSED = 4
+SECONDS = 20.0
+# Seen directly, these leave nothing to look for in the numbers.
+DECISIVE = ("not_deterministic", "stale_state", "hangs")
+INDIRECT_CAUSES = (
+    "leaks_between_images",
+    "times_batch",
+    "divided_by_batch",
+    "sum_not_mean",
+    "not_adjoint",
+    "not_symmetric",
+    "not_linear",
+    "too_few_forward_iterations",
+    "too_few_adjoint_iterations",
+)
+
+
+class Record(NamedTuple):
+    """One stage at one case."""
+
+    seed: int | None
+    stage: str
+    reference: Reference
+    outputs: dict[str, Array]
+    judgements: list[Judgement]
+    findings: tuple[Finding, ...]
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+        return self.reference.case
+
+    @property
+    def agrees(self) -> bool | None:
+        """False if anything is wrong, None if nothing could be judged."""
+        verdicts = [j.agrees for j in self.judgements]
+        if self.findings or False in verdicts:
+            return False
+        return True if True in verdicts else None
+
+    @property
+    def wrong(self) -> list[str]:
+        """Names of the outputs that disagree."""
+        return [j.output for j in self.judgements if j.agrees is False]
+
+    @property
+    def message(self) -> str:
+        """One line: what is wrong, or how many digits agree."""
+        if self.findings:
+            return self.findings[0].message
+        judged = [j for j in self.judgements if j.agrees is not None]
+        if not judged:
+            return next((j.note for j in self.judgements if j.note), "nothing to judge")
+        worst = min(judged, key=lambda j: j.digits - j.expected_digits)
+        return f"{worst.digits:.1f} digits agree, {worst.expected_digits:.1f} expected"
+
+
+class StageReport(NamedTuple):
+    """The verdict on one stage, in plain values.
+
+    Attributes
+    ----------
+    stage, verdict : str
+        The verdict is "agrees", "DISAGREES", "not offered" or "cannot judge".
+    cases, failed : int
+        At how many cases it was called, and at how many it is wrong.
+    digits, expected_digits : float or None
+        That agree at the worst case, and that should.
+    worst_output : str
+    worst_seed : int or None
+        The seed of the worst case, for `random_case`.
+    causes : tuple of str
+        What explains every failing case, the likeliest first.
+    explanation : str
+        The first cause in a sentence.
+    details : tuple of str
+        What else was seen.
+    inherits : str or None
+        The earlier stage whose cause explains this one.
+    smallest, written : str or None
+        The smallest failing case in words, and the directory it was written to.
+    """
+
+    stage: str
+    verdict: str
+    cases: int = 0
+    failed: int = 0
+    digits: float | None = None
+    expected_digits: float | None = None
+    worst_output: str = ""
+    worst_seed: int | None = None
+    causes: tuple[str, ...] = ()
+    explanation: str = ""
+    details: tuple[str, ...] = ()
+    inherits: str | None = None
+    smallest: str | None = None
+    written: str | None = None
+
+
+class Small(NamedTuple):
+    """The smallest failing case of a stage, in words, and where it was written."""
+
+    description: str
+    directory: str | None
+
+
+class Report(NamedTuple):
+    """The outcome of a run or a comparison.
+
+    Attributes
+    ----------
+    backend : str
+    seed : int or None
+    precision : str
+    cases, cases_asked : int
+        Cases that were run, and that were asked for: fewer where the time ran out.
+    seconds : float
+    stages : tuple of StageReport
+        One for each stage, in order.
+    """
+
+    backend: str
+    seed: int | None
+    precision: str
+    cases: int
+    cases_asked: int
+    seconds: float
+    stages: tuple[StageReport, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no stage is wrong and at least one is right."""
+        verdicts = [stage.verdict for stage in self.stages]
+        return DISAGREES not in verdicts and AGREES in verdicts
+
+    @property
+    def first_wrong(self) -> StageReport | None:
+        """The first stage that is wrong; later ones are made of it."""
+        return next((s for s in self.stages if s.verdict == DISAGREES), None)
+
+
+def stage_reports(
+    records: list[Record],
+    findings: dict[str, list[Finding]],
+    small: dict[str, Small],
+) -> tuple[StageReport, ...]:
+    """One report for each stage; `findings` has the stages that were called."""
+    reports, first, deadline = [], None, time.monotonic() + SECONDS
+    for stage in STAGES:
+        if stage not in findings:
+            reports.append(StageReport(stage, NOT_OFFERED))
+            continue
+        mine = [r for r in records if r.stage == stage]
+        report = stage_report(stage, mine, findings[stage], small.get(stage), deadline)
+        if report.verdict == DISAGREES and first is not None:
+            report = report._replace(inherits=inherited(report, first))
+        if report.verdict == DISAGREES and first is None:
+            first = report
+        reports.append(report)
+    return tuple(reports)
+
+
+def stage_report(
+    stage: str, records: list[Record], seen: list[Finding], small: Small | None, deadline: float
+) -> StageReport:
+    """The verdict on one stage from all its records and what its behaviour showed."""
+    failed = [r for r in records if r.agrees is False]
+    judged = [(r, j) for r in records for j in r.judgements if j.agrees is not None]
+    report = StageReport(stage, CANNOT_JUDGE, len(records), len(failed))
+    if judged:
+        worst, j = min(judged, key=lambda pair: pair[1].digits - pair[1].expected_digits)
+        report = report._replace(
+            verdict=AGREES,
+            digits=round(j.digits, 1),
+            expected_digits=round(j.expected_digits, 1),
+            worst_output=j.output,
+            worst_seed=worst.seed,
+        )
+    notes = tuple(dict.fromkeys(j.note for r in records for j in r.judgements if j.note))
+    if not failed and not seen:
+        return report._replace(details=notes[:2])
+    seen = [f for r in failed for f in r.findings] + seen
+    causes = found_causes(failed, seen, deadline)
+    if not judged and failed:
+        report = report._replace(worst_seed=failed[0].seed)
+    return report._replace(
+        verdict=DISAGREES,
+        causes=causes,
+        explanation=explain(causes[0]) if causes else "",
+        details=tuple(dict.fromkeys(f"{f.cause}: {f.message}" for f in seen))[:4] + notes[:2],
+        smallest=small and small.description,
+        written=small and small.directory,
+    )
+
+
+def found_causes(failed: list[Record], seen: list[Finding], deadline: float) -> tuple[str, ...]:
+    """Direct findings, then causes in the numbers, then indirect findings."""
+    slugs = [finding.cause for finding in seen]
+    direct = [slug for slug in slugs if slug not in INDIRECT_CAUSES]
+    indirect = [slug for slug in slugs if slug in INDIRECT_CAUSES]
+    numerical = () if set(slugs) & set(DECISIVE) else numerical_causes(failed, deadline)
+    return tuple(dict.fromkeys((*direct, *numerical, *indirect)))
+
+
+def numerical_causes(failed: list[Record], deadline: float) -> tuple[str, ...]:
+    """Causes that explain every failing output looked at, or else those of each output alone.
+
+    Small cases are looked at first, and no further one after the deadline.
+    """
+    by_output: dict[str, list[tuple[str, ...]]] = {}
+    for record in sorted(failed, key=lambda r: r.case.arrays["u"].size)[:DIAGNOSED]:
+        for name in record.wrong:
+            if time.monotonic() < deadline:
+                causes = suspects(record.reference, name, record.outputs[name])
+                by_output.setdefault(name, []).append(causes)
+    everything = common(causes for known in by_output.values() for causes in known)
+    if everything:
+        return everything
+    return tuple(dict.fromkeys(slug for known in by_output.values() for slug in common(known)))
+
+
+def common(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """What all tuples hold, in the order of the first."""
+    tuples = list(tuples)
+    return tuple(s for s in tuples[0] if all(s in t for t in tuples)) if tuples else ()
+
+
+def inherited(report: StageReport, first: StageReport) -> str | None:
+    """The first wrong stage if it may explain this one: a cause in common, or none known."""
+    same = set(report.causes) & set(first.causes)
+    return first.stage if same or not report.causes else None
+
+
+def explain(cause: str) -> str:
+    """The sentence of a cause."""
+    return BEHAVIOURS.get(cause) or explanation(cause)
+
+
+def size_in_words(case: Case) -> str:
+    """A case in one line."""
+    N, C, H, W = case.arrays["u"].shape
+    A = case.arrays["A"]
+    images = f"{N} image{'s' if N > 1 else ''} of {C} × {H} × {W}"
+    filters = f"{len(A)} {'rows' if case.analysis == 'dense' else 'filters'}"
+    if case.analysis != "dense":
+        filters += f" of {A.shape[2]} × {A.shape[3]}, {case.boundary}"
+    K = case.operator + (f" ({case.operator_boundary})" if case.operator_boundary else "")
+    tie = "tied" if case.tied else "untied"
+    extra = [name for name in ("b", "weights") if name in case.arrays]
+    extra += [] if case.norm is None else ["norm"]
+    return ", ".join([images, filters, f"K {K}", case.potential, tie, *extra])

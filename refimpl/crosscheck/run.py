@@ -1,0 +1,218 @@
+"""The run: random cases through every stage of a backend, then what is wrong with each stage.
+
+for each case      reference, calls, judgement
+for a few cases    behaviours (`refimpl.crosscheck.behaviour`)
+for each failure   causes that explain all failing cases, and the smallest failing case
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from refimpl.crosscheck.behaviour import DIRECT, INDIRECT, Probe
+from refimpl.crosscheck.calls import Finding, Session, describe
+from refimpl.crosscheck.generation import planned, random_case
+from refimpl.crosscheck.judge import judge
+from refimpl.crosscheck.reference import DEFAULT_TOL, Reference, make_reference
+from refimpl.crosscheck.results import Record, Report, stage_reports
+from refimpl.crosscheck.smallest import keep_smallest
+from refimpl.crosscheck.stages import STAGES, applies
+
+# Case k of a run has the seed SEEDS_PER_RUN · seed + k, so that runs share no case.
+SEEDS_PER_RUN = 1000
+BEHAVIOUR_CASES = 2
+# Values of one image of those cases, at most.
+SMALL = 36
+CASES_SHARE = 0.75
+
+
+def case_seeds(seed: int, cases: int) -> list[int]:
+    """The seeds of a run; those of cases on which behaviour shows best, tied and untied, first."""
+    block = range(SEEDS_PER_RUN * seed, SEEDS_PER_RUN * (seed + 1))
+    first = [next(s for s in block if telling(planned(s, None), tied)) for tied in (True, False)]
+    return [*first, *(s for s in block if s not in first)][:cases]
+
+
+def telling(plan: dict[str, Any], tied: bool) -> bool:
+    """Several small images, curved but convex φ, nothing hidden, bias and weights."""
+    curved = plan["potential"] in ("log_cosh", "smoothed_l1") and plan["tied"] == tied
+    several = plan["shape"][0] > 1 and math.prod(plan["shape"][1:]) <= SMALL
+    return (
+        curved and several and plan["optional"] == ("b", "weights") and plan["operator"] != "mask"
+    )
+
+
+class Verdict(NamedTuple):
+    """One stage at one case, as soon as it is known; `agrees` is None if it cannot be judged."""
+
+    case: int
+    stage: str
+    agrees: bool | None
+    message: str
+
+
+def crosscheck(
+    backend: Any,
+    *,
+    seed: int = 0,
+    cases: int = 40,
+    precision: str = "float64",
+    stages: Sequence[str] | None = None,
+    time_limit: float = 10.0,
+    budget: float = 45.0,
+    out: Path | str | None = None,
+    on_verdict: Callable[[Verdict], None] | None = None,
+) -> Report:
+    """Hold a backend against the reference on random cases.
+
+    Parameters
+    ----------
+    backend : object
+        With some of the callables of `refimpl.crosscheck.stages.STAGES`; see
+        `refimpl.crosscheck`.
+    seed : int
+        Chooses the cases; the same seed gives the same cases.
+    cases : int
+        At most how many; 1 to 1000.
+    precision : "float64" or "float32"
+        Of the arrays that the backend is given and must return.
+    stages : sequence of str, optional
+        Which stages; left out: all that the backend offers.
+    time_limit : float
+        Seconds for one call.
+    budget : float
+        Seconds for cases and behaviour; after three quarters of them no further case is begun.
+    out : path, optional
+        Where the smallest failing case of each stage is written, in a directory of its name.
+    on_verdict : function, optional
+        Called with each `Verdict` as it comes.
+
+    Returns
+    -------
+    Report
+        `report.agrees` says whether nothing is wrong; `str(report)` is the table.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, or the backend offers none of the stages.
+    """
+    check_options(seed, cases, precision, stages)
+    if not time_limit > 0:
+        raise ValueError(f"time_limit: given {time_limit}, expected seconds greater than 0")
+    start = time.monotonic()
+    session = Session(
+        backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
+    )
+    try:
+        run = Run(session, chosen(session, stages), on_verdict or (lambda verdict: None))
+        for k, case_seed in enumerate(case_seeds(seed, cases)):
+            if k and time.monotonic() - start > CASES_SHARE * budget:
+                break
+            run.add(case_seed)
+        run.look_at_behaviour(start + budget)
+        small = keep_smallest(run.failing(), session, out)
+    finally:
+        session.close()
+    return Report(
+        backend=describe(backend),
+        seed=seed,
+        precision=precision,
+        cases=run.cases,
+        cases_asked=cases,
+        seconds=round(time.monotonic() - start, 1),
+        stages=stage_reports(run.records, run.findings, small),
+    )
+
+
+def check_options(seed: int, cases: int, precision: str, stages: Sequence[str] | None) -> None:
+    """Raise ValueError for options out of range."""
+    if seed < 0:
+        raise ValueError(f"seed: given {seed}, expected an integer of at least 0")
+    if not 1 <= cases <= SEEDS_PER_RUN:
+        raise ValueError(f"cases: given {cases}, expected 1 to {SEEDS_PER_RUN}")
+    if precision not in DEFAULT_TOL:
+        raise ValueError(f"precision: given {precision!r}, expected float64 or float32")
+    unknown = [stage for stage in stages or () if stage not in STAGES]
+    if unknown:
+        known = ", ".join(STAGES)
+        raise ValueError(f"stages: given {', '.join(unknown)}, expected some of {known}")
+
+
+def chosen(session: Session, stages: Sequence[str] | None) -> tuple[str, ...]:
+    """The stages to call, in order."""
+    wanted = STAGES if stages is None else stages
+    offered = tuple(stage for stage in STAGES if stage in wanted and session.offers(stage))
+    if not offered:
+        raise ValueError(f"the backend offers none of the stages {', '.join(wanted)}")
+    return offered
+
+
+class Run:
+    """What is known so far about a backend."""
+
+    def __init__(
+        self,
+        session: Session,
+        stages: tuple[str, ...],
+        on_verdict: Callable[[Verdict], None],
+    ):
+        self.session, self.stages, self.on_verdict = session, stages, on_verdict
+        self.records: list[Record] = []
+        self.cases = 0
+        self.findings: dict[str, list[Finding]] = {stage: [] for stage in stages}
+
+    def add(self, seed: int) -> None:
+        """Every stage at the case of a seed."""
+        try:
+            case = random_case(seed, precision=self.session.dtype.name)
+        except ValueError:  # a seed without a well-posed case is not counted
+            return
+        reference = make_reference(case, self.session.dtype, tol=self.session.tol)
+        self.cases += 1
+        for stage in self.stages:
+            if applies(stage, case) and stage not in self.session.hung:
+                record = recorded(self.session, stage, reference, seed)
+                self.records.append(record)
+                self.on_verdict(Verdict(seed, stage, record.agrees, record.message))
+
+    def look_at_behaviour(self, deadline: float) -> None:
+        """The checks that need no reference, at a few cases of each stage."""
+        for stage in self.stages:
+            count = 1 if STAGES[stage].solved else BEHAVIOUR_CASES
+            for record in self._telling(stage)[:count]:
+                if time.monotonic() > deadline or stage in self.session.hung:
+                    return
+                self.findings[stage] += behaviours(self.session, record)
+
+    def _telling(self, stage: str) -> list[Record]:
+        """Records of a stage whose values can be looked at; wrong ones first, then as they came."""
+        mine = (r for r in self.records if r.stage == stage)
+        records = [r for r in mine if r.outputs and not r.reference.notes]
+        wrong = any(r.agrees is False for r in records[:1])
+        return records if wrong else sorted(records, key=lambda r: r.agrees is not False)
+
+    def failing(self) -> dict[str, Record]:
+        """The smallest failing record of each stage."""
+        small = {}
+        for record in sorted(self.records, key=lambda r: -r.case.arrays["u"].size):
+            if record.agrees is False and record.stage not in self.session.hung:
+                small[record.stage] = record
+        return {stage: small[stage] for stage in self.stages if stage in small}
+
+
+def recorded(session: Session, stage: str, reference: Reference, seed: int | None) -> Record:
+    """One call, judged."""
+    outputs, findings = session.call(stage, reference.case)
+    return Record(seed, stage, reference, outputs, judge(reference, outputs), findings)
+
+
+def behaviours(session: Session, record: Record) -> list[Finding]:
+    """What the checks find at one record; only the first direct one, which explains the others."""
+    probe = Probe(session, record.stage, record.reference, record.outputs, record.agrees is True)
+    found = next((f for check in DIRECT if (f := check(probe))), None)
+    if found is not None:
+        return [found]
+    return [f for check in INDIRECT if (f := check(probe)) is not None]

@@ -1,0 +1,110 @@
+"""What a wrong output looks like: causes whose prediction equals it.
+
+`scaling`, `mutants`, `linear` and `gradients` predict the output of a program with one fault;
+`signs` looks at the difference itself. A cause is listed if its prediction explains the value,
+and a prediction that equals the reference explains nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.crosscheck.reference import Reference
+from refimpl.crosscheck.suspects import gradients, linear, mutants, scaling, signs
+from refimpl.crosscheck.suspects.evidence import Evidence, Prediction
+from refimpl.crosscheck.suspects.explanations import EXPLANATIONS, explanation
+
+__all__ = ["EXPLANATIONS", "explanation", "suspects"]
+
+MUTANTS = (
+    linear.filters,
+    linear.boundaries,
+    linear.transposes,
+    linear.operators,
+    mutants.exchanged_derivatives,
+    mutants.bias_and_weights,
+    mutants.normalisations,
+    mutants.numbers,
+    mutants.potentials,
+    mutants.multiples,
+)
+ADJOINT = (
+    gradients.adjoint_states,
+    gradients.at_start,
+    gradients.neumann,
+    gradients.krylov,
+    signs.unfinished_gradient,
+    gradients.unrolled,
+)
+
+
+def suspects(reference: Reference, name: str, value: Array) -> tuple[str, ...]:
+    """Every cause whose prediction equals `value`, the simplest first.
+
+    Parameters
+    ----------
+    reference : Reference
+        Of the case for which the backend gave `value`.
+    name : str
+        The output, as in `outputs.npz`.
+    value : array
+        What the backend gave.
+
+    Returns
+    -------
+    tuple of str
+        Slugs, keys of `EXPLANATIONS` up to the colon; empty where the value agrees with the
+        reference, cannot be judged, has the wrong shape or is not finite.
+    """
+    if name not in reference.outputs or np.shape(value) != reference.outputs[name].shape:
+        return ()
+    if not np.isfinite(value).all():
+        return ()
+    evidence = Evidence(reference, name, value)
+    if not evidence.disagrees:
+        return ()
+    with np.errstate(all="ignore"):
+        explained = (p.slug for p in predictions(evidence) if evidence.explains(p.value))
+        return tuple(dict.fromkeys(chain(explained, signs_seen(evidence))))
+
+
+def predictions(evidence: Evidence) -> Iterator[Prediction]:
+    """All predictions for one output, the simplest first."""
+    yield from scaling.scaled(evidence)
+    yield from signs.rearranged(evidence)
+    yield from gradients.parameter_pieces(evidence)
+    solvable = evidence.dense and "fixed_point" in evidence.reference.outputs
+    if solvable or not evidence.solved:
+        yield from gradients.transposed(evidence)
+    if solvable and evidence.hypergradient:
+        yield from chain.from_iterable(family(evidence) for family in ADJOINT)
+    elif solvable and evidence.solved:
+        yield from signs.unfinished_state(evidence)
+    yield from _of_mutants(evidence, solvable)
+    yield from scaling.other_factor(evidence)
+    yield from scaling.combined(evidence)
+
+
+def _of_mutants(evidence: Evidence, solvable: bool) -> Iterator[Prediction]:
+    for mutant in chain.from_iterable(family(evidence) for family in MUTANTS):
+        if solvable and evidence.hypergradient:
+            yield Prediction(mutant.slug, evidence.predicted_parameters(mutant.parts))
+        value = evidence.predicted(mutant.parts)
+        if value is not None:
+            yield Prediction(mutant.slug, value)
+
+
+def signs_seen(evidence: Evidence) -> Iterator[str]:
+    """Causes told from the difference itself, after all those that predict it."""
+    state = evidence.name == "fixed_point"
+    tests: tuple[tuple[str, bool, Callable[[Evidence], bool]], ...] = (
+        ("hidden_precision", True, signs.hidden_precision),
+        ("too_few_forward_iterations", state, signs.unfinished),
+        ("too_few_adjoint_iterations", evidence.hypergradient, signs.small),
+        ("too_few_forward_iterations", evidence.name == "loss", signs.small),
+        ("border", True, signs.border),
+        ("some_images", True, signs.some_images),
+    )
+    yield from (slug for slug, applies, test in tests if applies and test(evidence))

@@ -1,0 +1,94 @@
+"""Banks as wrong programs have them; the interface is that of `refimpl.operators.FilterBank`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refimpl.arrays import Array
+from refimpl.operators import FilterBank
+
+
+def flip(A: Array) -> Array:
+    """Filters turned by 180°."""
+    return np.ascontiguousarray(A[..., ::-1, ::-1])
+
+
+def transpose(A: Array) -> Array:
+    """Square filters with rows and columns exchanged."""
+    return np.ascontiguousarray(A.swapaxes(-1, -2))
+
+
+@dataclass(frozen=True)
+class Rearranged:
+    """A bank that rearranges its coefficients first; `change` is its own inverse and adjoint."""
+
+    bank: Any
+    change: Callable[[Array], Array]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return self.bank.image_shape
+
+    @property
+    def response_shape(self) -> tuple[int, ...]:
+        """(F, H, W)."""
+        return self.bank.response_shape
+
+    def apply(self, A: Array, u: Array) -> Array:
+        """A u with the changed A."""
+        return self.bank.apply(self.change(A), u)
+
+    def adjoint(self, A: Array, z: Array) -> Array:
+        """Aᵀ z with the changed A."""
+        return self.bank.adjoint(self.change(A), z)
+
+    def adjoint_filters(self, u: Array, z: Array) -> Array:
+        """B*(u, z), changed back."""
+        return self.change(self.bank.adjoint_filters(u, z))
+
+    def per_filter(self, b: Array) -> Array:
+        """Values (F,) shaped to broadcast against responses."""
+        return self.bank.per_filter(b)
+
+    def sum_per_filter(self, z: Array) -> Array:
+        """Adjoint of `per_filter`."""
+        return self.bank.sum_per_filter(z)
+
+
+class PaddedResponses:
+    """A bank whose adjoint pads the responses and correlates: no adjoint of the padding.
+
+    `turned` tells whether the filters are flipped, as they must be away from the border.
+    """
+
+    def __init__(self, bank: FilterBank, boundary: str, *, turned: bool):
+        F, C, h, w = bank.coefficients_shape
+        self.bank, self.turned, self.image_shape = bank, turned, bank.image_shape
+        self.inner = FilterBank((F, *bank.image_shape[1:]), (C, h, w), boundary)
+
+    def _inner(self, A: Array) -> Array:
+        A = np.ascontiguousarray(A.swapaxes(0, 1))
+        return flip(A) if self.turned else A
+
+    def apply(self, A: Array, u: Array) -> Array:
+        """The transpose of `adjoint`."""
+        return self.inner.adjoint(self._inner(A), u)
+
+    def adjoint(self, A: Array, z: Array) -> Array:
+        """Correlate pad(z) with the filters."""
+        return self.inner.apply(self._inner(A), z)
+
+    def adjoint_filters(self, u: Array, z: Array) -> Array:
+        """The gradient of ⟨adjoint(A, z), u⟩ in A."""
+        return self._inner(self.inner.adjoint_filters(z, u))
+
+    def per_filter(self, b: Array) -> Array:
+        """Values (F,) shaped to broadcast against responses."""
+        return self.bank.per_filter(b)
+
+    def sum_per_filter(self, z: Array) -> Array:
+        """Adjoint of `per_filter`."""
+        return self.bank.sum_per_filter(z)

@@ -1,0 +1,267 @@
+"""Runs of the crosscheck: right backends agree, planted faults are found and named."""
+
+import functools
+import json
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from types import SimpleNamespace
+
+import planted
+import pytest
+from reference_backend import ReferenceBackend
+
+import refimpl
+from refimpl.cases import read_case
+from refimpl.crosscheck import (
+    as_junit,
+    as_plain,
+    as_text,
+    assert_matches_reference,
+    compare,
+    crosscheck,
+    results,
+    run,
+    smallest,
+)
+from refimpl.crosscheck.reference import make_reference
+from refimpl.crosscheck.stages import STAGES
+from refimpl.storage import read_arrays
+
+# Kernels may have to be compiled when a test calls them.
+FEW = {"cases": 3, "time_limit": 120.0}
+
+
+cached_case = functools.cache(run.random_case)
+
+
+@functools.cache
+def cached_reference(case, precision, *, tol):
+    """Cases are the same objects every time, so that references are computed once."""
+    return make_reference(case, precision, tol=tol)
+
+
+@pytest.fixture(autouse=True)
+def quick_runs(monkeypatch):
+    """No shrinking, no causes from the numbers, and references computed once for all tests."""
+    monkeypatch.setattr(run, "random_case", cached_case)
+    monkeypatch.setattr(run, "make_reference", cached_reference)
+    monkeypatch.setattr(smallest, "SECONDS", 0.0)
+    monkeypatch.setattr(smallest, "LEAST", 0.0)
+    monkeypatch.setattr(results, "SECONDS", 0.0)
+
+
+def by_stage(report):
+    return {stage.stage: stage for stage in report.stages}
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_right_backend_agrees_in_every_stage(precision):
+    report = crosscheck(ReferenceBackend(), precision=precision, seed=5, cases=6, time_limit=120)
+    assert report.agrees, as_text(report)
+    assert [stage.stage for stage in report.stages] == list(STAGES)
+    assert {stage.verdict for stage in report.stages} == {"agrees"}
+    assert report.cases == 6 and report.first_wrong is None
+
+
+def test_missing_stages_are_not_offered_and_never_passed():
+    backend = SimpleNamespace(jvp=ReferenceBackend().jvp)
+    report = refimpl.crosscheck(backend, **FEW)
+    verdicts = {name: stage.verdict for name, stage in by_stage(report).items()}
+    assert verdicts.pop("jvp") == "agrees" and set(verdicts.values()) == {"not offered"}
+    assert report.agrees
+
+
+@pytest.mark.parametrize("backend", [object(), SimpleNamespace(apply=3), json])
+def test_backend_without_stages_is_refused(backend):
+    with pytest.raises(ValueError, match="offers no"):
+        crosscheck(backend, **FEW)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seed": -1},
+        {"cases": 0},
+        {"cases": 1001},
+        {"precision": "float16"},
+        {"stages": ["map"]},
+        {"time_limit": 0},
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="given"):
+        crosscheck(ReferenceBackend(), **options)
+
+
+def test_the_same_seed_gives_the_same_report():
+    backend = planted.DoubleEnergy()
+    reports = [crosscheck(backend, seed=1, stages=["apply", "energy"], **FEW) for _ in range(2)]
+    plain = [report._replace(seconds=0.0) for report in reports]
+    assert plain[0] == plain[1]
+
+
+FAULTS = {  # the fault, the first wrong stage, its first cause
+    planted.Raises: ("jvp", "raised"),
+    planted.Exits: ("jvp", "raised"),
+    planted.WrongShape: ("energy", "wrong_shape"),
+    planted.WrongDtype: ("apply", "wrong_dtype"),
+    planted.ReturnsNaN: ("vjp", "not_finite"),
+    planted.ReturnsList: ("apply", "wrong_type"),
+    planted.ExtraEntries: ("params_vjp", "wrong_entries"),
+    planted.ReturnsView: ("gradient", "modifies_arguments"),
+    planted.ReturnsTarget: ("fixed_point", "returns_view"),
+    planted.ModifiesArguments: ("jvp", "modifies_arguments"),
+    planted.NotDeterministic: ("hvp", "not_deterministic"),
+    planted.KeepsFirstState: ("vjp", "stale_state"),
+    planted.LinearizesAtLastApply: ("vjp", "stale_state"),
+    planted.Leaks: ("apply", "leaks_between_images"),
+    planted.GlobalStopping: ("fixed_point", "batch_global_stopping"),
+    planted.TooFewForward: ("fixed_point", "too_few_forward_iterations"),
+    planted.FixedNumberOfIterations: ("fixed_point", "too_few_forward_iterations"),
+    planted.TooFewAdjoint: ("hypergradient", "too_few_adjoint_iterations"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_planted_fault_is_found_at_its_stage_and_named(fault):
+    stage, cause = FAULTS[fault]
+    report = crosscheck(fault(), seed=2, stages=["apply", stage], **FEW)
+    assert not report.agrees
+    assert report.first_wrong.stage == stage, as_text(report)
+    assert cause in report.first_wrong.causes, as_text(report)
+    assert cause in as_text(report)
+
+
+@pytest.mark.parametrize("fault", [planted.GlobalStopping, planted.Leaks, planted.WrongDtype])
+def test_planted_fault_is_found_in_float32(fault):
+    stage, cause = FAULTS[fault]
+    report = crosscheck(fault(), precision="float32", seed=2, stages=["apply", stage], **FEW)
+    assert report.first_wrong.stage == stage, as_text(report)
+    assert cause in report.first_wrong.causes, as_text(report)
+
+
+@pytest.mark.parametrize(
+    ("fault", "stage"),
+    [
+        (planted.SumNotMean, "hypergradient"),
+        (planted.TimesBatch, "params_vjp"),
+        (planted.ClipsLossGradient, "hypergradient"),
+        (planted.NotAdjoint, "vjp"),
+        (planted.NotSymmetric, "hvp"),
+        (planted.NotLinear, "jvp"),
+        (planted.DoubleEnergy, "energy"),
+        (planted.FlippedFilters, "apply"),
+    ],
+)
+def test_wrong_formula_is_found_at_its_stage(fault, stage):
+    report = crosscheck(fault(), seed=2, stages=["apply", "jvp", stage], **FEW)
+    assert report.first_wrong.stage == stage, as_text(report)
+
+
+def test_cause_in_the_numbers_is_named_and_explained(monkeypatch):
+    monkeypatch.setattr(results, "SECONDS", 60.0)
+    report = crosscheck(planted.DoubleEnergy(), seed=2, stages=["energy"], **FEW)
+    assert report.first_wrong.causes[0] == "factor_two" and report.first_wrong.explanation
+    assert f"energy: factor_two. {report.first_wrong.explanation}" in as_text(report)
+
+
+def test_hanging_stage_is_reported_once_and_the_run_goes_on():
+    start = time.monotonic()
+    report = crosscheck(planted.Hangs(), time_limit=0.4, stages=["vjp", "energy"], cases=6)
+    stages = by_stage(report)
+    assert time.monotonic() - start < 40
+    assert stages["vjp"].causes == ("hangs",) and stages["vjp"].cases == 1
+    assert stages["energy"].cases > 1 and stages["energy"].verdict == "agrees"
+
+
+def test_first_verdict_comes_before_the_second_case():
+    verdicts = []
+    crosscheck(ReferenceBackend(), stages=["apply"], cases=2, on_verdict=verdicts.append)
+    assert [(v.stage, v.agrees) for v in verdicts] == [("apply", True), ("apply", True)]
+    assert verdicts[0].case != verdicts[1].case
+
+
+def test_run_out_of_time_says_so():
+    report = crosscheck(ReferenceBackend(), cases=40, budget=0.0, stages=["apply"])
+    assert (report.cases, report.cases_asked) == (1, 40)
+    assert "1 of 40 cases" in as_text(report)
+
+
+def test_later_stage_with_the_same_fault_is_marked_as_such():
+    stages = ["apply", "fixed_point"]
+    report = crosscheck(planted.FlippedFilters(), seed=2, stages=stages, **FEW)
+    later = by_stage(report)["fixed_point"]
+    assert later.verdict == "DISAGREES" and later.inherits == "apply"
+
+
+def test_smallest_failing_case_is_written_and_compares_the_same_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(smallest, "SECONDS", 60.0)
+    backend = planted.DoubleEnergy()
+    report = crosscheck(backend, seed=2, out=tmp_path, stages=["energy"], **FEW)
+    energy = by_stage(report)["energy"]
+    assert energy.written == str(tmp_path / "energy")
+    case = read_case(tmp_path / "energy")
+    assert case.arrays["u"].shape[0] == 1 and case.operator == "identity"
+    again = compare(case, read_arrays(tmp_path / "energy" / "backend.npz"))
+    assert not again.agrees and again.first_wrong.stage == "energy"
+    assert compare(case, read_arrays(tmp_path / "energy" / "outputs.npz")).agrees
+
+
+def test_report_as_plain_values_and_junit():
+    report = crosscheck(planted.DoubleEnergy(), seed=2, stages=["apply", "energy"], **FEW)
+    plain = json.loads(json.dumps(as_plain(report), allow_nan=False))
+    assert plain["agrees"] is False and plain["first_wrong"] == "energy"
+    suite = ET.fromstring(as_junit(report))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("9", "1", "7")
+    failed = [test.get("name") for test in suite if test.find("failure") is not None]
+    assert failed == ["energy"]
+
+
+def test_control_characters_of_an_error_do_not_break_the_xml():
+    class Rude(ReferenceBackend):
+        def apply(self, problem, u):
+            raise ValueError("\x00\x1b[31m<&>")
+
+    ET.fromstring(as_junit(crosscheck(Rude(), stages=["apply"], cases=1)))
+
+
+def test_assertion_shows_the_table():
+    assert_matches_reference(ReferenceBackend(), stages=("apply",), **FEW)
+    with pytest.raises(AssertionError, match="(?s)energy +DISAGREES.*first wrong stage: energy"):
+        assert_matches_reference(planted.DoubleEnergy(), stages=("energy",), **FEW)
+
+
+def test_package_is_callable_without_being_imported_first():
+    code = "import refimpl; print(callable(refimpl.crosscheck), refimpl.crosscheck.Problem)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("True <class")
+    with pytest.raises(AttributeError, match="no attribute 'crosschecks'"):
+        refimpl.crosschecks  # noqa: B018
+
+
+def test_results_through_dlpack_are_taken():
+    class Foreign:
+        def __init__(self, x):
+            self.x = x
+
+        def __dlpack__(self, **options):
+            return self.x.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.x.__dlpack_device__()
+
+    right = ReferenceBackend()
+    backend = SimpleNamespace(
+        apply=lambda problem, u: Foreign(right.apply(unwrapped(problem), u.x)), asarray=Foreign
+    )
+
+    def unwrapped(problem):
+        from dataclasses import fields, replace
+
+        own = {f.name: getattr(problem, f.name) for f in fields(problem)}
+        return replace(problem, **{k: x.x for k, x in own.items() if isinstance(x, Foreign)})
+
+    assert crosscheck(backend, **FEW).agrees

@@ -1,0 +1,319 @@
+"""Planted faults of single stages, of solves and of places are named; right values are not.
+
+The planted values come from torch autodiff (`torch_oracle`), or from arithmetic on the reference.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from case_factory import make_case
+from suspect_cases import settings_of
+from torch.func import jvp, vjp
+from torch_oracle import Oracle
+
+from refimpl.crosscheck.parts import make_parts
+from refimpl.crosscheck.reference import make_reference
+from refimpl.crosscheck.suspects import EXPLANATIONS, explanation, suspects
+
+# torch announces this itself on the first use of torch.func.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
+
+def planted(fault, name, *, count=3, precision="float64", **options):
+    """Causes left when `fault(reference, oracle)` gives the output of that name."""
+    left = None
+    for k in range(count):
+        case = make_case(**(settings_of(k, 7) | {"potential": "log_cosh"} | options))
+        reference = make_reference(case, precision)
+        value = fault(reference, Oracle(reference.case.description(), reference.case.arrays))
+        if value is None:
+            continue
+        found = suspects(reference, name, np.asarray(value))
+        left = found if left is None else tuple(s for s in left if s in found)
+    return left
+
+
+def scaled(name, factor):
+    return lambda r, o: factor(r) * r.outputs[name]
+
+
+SCALINGS = [
+    ("factor_two", "energy", lambda r: 2),
+    ("factor_half", "loss", lambda r: 0.5),
+    ("sign", "vjp_A", lambda r: -1),
+    ("zero", "gradient", lambda r: 0),
+    ("sum_not_mean", "loss", lambda r: r.case.arrays["u"].size),
+    ("times_pixels", "hypergradient_A", lambda r: r.case.arrays["u"][0].size),
+    ("divided_by_pixels", "vjp_b", lambda r: 1 / r.case.arrays["u"][0].size),
+    ("mean_not_sum", "vjp_weights", lambda r: 1 / r.case.arrays["u"].size),
+    ("factor:tau", "hypergradient_A", lambda r: r.case.tau),
+    ("factor:one_over_tau", "vjp_A", lambda r: 1 / r.case.tau),
+    ("factor:0.37", "hvp", lambda r: 0.37),
+]
+
+
+@pytest.mark.parametrize(("slug", "name", "factor"), SCALINGS)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_scaled_output_is_named(slug, name, factor, precision):
+    assert planted(scaled(name, factor), name, precision=precision)[0] == slug
+
+
+@pytest.mark.parametrize(("slug", "power"), [("times_batch", 1), ("divided_by_batch", -1)])
+def test_batch_factor_is_named_where_there_are_several_images(slug, power):
+    def fault(reference, _):
+        N = len(reference.case.arrays["u"])
+        return None if N == 1 else float(N) ** power * reference.outputs["hypergradient_A"]
+
+    assert planted(fault, "hypergradient_A")[0] == slug
+
+
+def with_adjoint(solve):
+    """A fault: the hypergradient of A with q = solve(∂T, ∇ℓ) for each image."""
+
+    def fault(reference, oracle):
+        star, y = torch.from_numpy(reference.outputs["fixed_point"]), oracle.arrays["y"]
+        goal = 2 / star.numel() * (star - oracle.arrays["target"])
+        q = []
+        for n, g in enumerate(goal):
+            G = oracle.jacobian(star[n : n + 1], y[n : n + 1]).detach()
+            J = torch.eye(len(G), dtype=G.dtype) - reference.case.tau * G
+            q.append(solve(J, g.reshape(-1)).reshape(g.shape))
+        return oracle.parameter_vjp(star, torch.stack(q))["A"].numpy()
+
+    return fault
+
+
+def neumann(K):
+    def solve(J, g):
+        return sum(torch.linalg.matrix_power(J.T, k) @ g for k in range(K))
+
+    return solve
+
+
+def gradients(K):
+    """K conjugate gradient steps on (I − ∂T)ᵀ q = g."""
+
+    def solve(J, g):
+        H = torch.eye(len(J), dtype=J.dtype) - J.T
+        q, r = 0 * g, g
+        s = r
+        for _ in range(K):
+            a = (r @ r) / (s @ H @ s)
+            q, new = q + a * s, r - a * (H @ s)
+            s, r = new + (new @ new) / (r @ r) * s, new
+        return q
+
+    return solve
+
+
+@pytest.mark.parametrize(
+    ("slug", "solve", "tied"),
+    [
+        ("jacobian_free", lambda J, g: g, True),
+        ("truncated_neumann:2", neumann(2), True),
+        ("truncated_neumann:25", neumann(25), False),
+        ("too_few_adjoint_iterations", gradients(2), True),
+        (
+            "adjoint_not_transposed",
+            lambda J, g: torch.linalg.solve(torch.eye(len(J)) - J, g),
+            False,
+        ),
+    ],
+)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_wrong_adjoint_state_is_named(slug, solve, tied, precision):
+    left = planted(with_adjoint(solve), "hypergradient_A", tied=tied, precision=precision, count=3)
+    assert left[0] == slug, left
+
+
+def test_failed_adjoint_solves_are_named():
+    zero = planted(with_adjoint(lambda J, g: 0 * g), "hypergradient_A")
+    assert zero[0] == "adjoint_zero"
+
+    def right_hand_side(r, o):
+        return with_adjoint(lambda J, g: g / r.case.tau)(r, o)
+
+    assert planted(right_hand_side, "hypergradient_A")[0] == "adjoint_is_right_hand_side"
+
+
+def unrolled(K):
+    def fault(_, oracle):
+        y, target = oracle.arrays["y"], oracle.arrays["target"]
+
+        def loss(theta):
+            u = y
+            for _ in range(K):
+                u = oracle.step(u, y, theta)
+            return ((u - target) ** 2).mean()
+
+        return torch.func.grad(loss)(oracle.theta)["A"].numpy()
+
+    return fault
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("K", [1, 12])
+def test_unrolled_gradient_is_named(K, precision):
+    left = planted(unrolled(K), "hypergradient_A", count=2, precision=precision)
+    assert left[0] == f"truncated_unrolled:{K}", left
+
+
+def test_gradient_at_the_start_is_named():
+    def fault(_, oracle):
+        y = oracle.arrays["y"]
+        goal = 2 / y.numel() * (y - oracle.arrays["target"])
+        q = [oracle.adjoint_state(y[n : n + 1], y[n : n + 1], goal[n]) for n in range(len(y))]
+        return oracle.parameter_vjp(y, torch.cat(q))["A"].numpy()
+
+    assert planted(fault, "hypergradient_A")[0] == "at_start_not_fixed_point"
+
+
+def iterated(K, name):
+    def fault(_, oracle):
+        y = oracle.arrays["y"]
+        u = y
+        for _ in range(K):
+            u = oracle.step(u, y, oracle.theta)
+        loss = ((u - oracle.arrays["target"]) ** 2).mean()
+        return (u if name == "fixed_point" else loss).numpy()
+
+    return fault
+
+
+@pytest.mark.parametrize("name", ["fixed_point", "loss"])
+@pytest.mark.parametrize("K", [3, 25])
+def test_too_few_iterations_are_named(K, name):
+    assert planted(iterated(K, name), name)[0] == "too_few_forward_iterations"
+
+
+def half(oracle, name):
+    """An output computed in a lower precision."""
+    low = Oracle(oracle.settings, {k: x.numpy() for k, x in oracle.arrays.items()}, torch.float32)
+    return low.local()[name].detach().double().numpy()
+
+
+@pytest.mark.parametrize("name", ["map", "gradient", "hvp", "vjp_A", "energy"])
+def test_hidden_precision_is_named(name):
+    assert planted(lambda r, o: half(o, name), name)[0] == "hidden_precision"
+
+
+@pytest.mark.parametrize("name", ["map", "vjp_A"])
+def test_hidden_half_precision_is_named(name):
+    def fault(reference, oracle):
+        exact = reference.outputs[name]
+        return torch.tensor(exact).bfloat16().double().numpy()
+
+    assert planted(fault, name, precision="float32")[0] == "hidden_precision"
+
+
+def slope_replaced(oracle, u, v, slope):
+    """∂T v with another σ′."""
+    theta, s = oracle.theta, oracle.settings
+    C = theta.get("C", theta["A"])
+    z = oracle.analyse(theta["A"], u) + oracle.per_filter(theta["b"])
+    inner = oracle.per_filter(theta["weights"]) * slope(z) * oracle.analyse(theta["A"], v)
+    (field,) = vjp(lambda x: oracle.analyse(C, x), u)[1](inner)
+    (data,) = vjp(oracle.forward, u)[1](oracle.forward(v))
+    return v - s["tau"] * (s["lam"] * data + s["gamma"] * field)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_sigma_in_place_of_its_derivative_is_named(precision):
+    def fault(_, o):
+        return slope_replaced(o, o.arrays["u"], o.arrays["v"], o.sigma).numpy()
+
+    assert planted(fault, "jvp", precision=precision)[0] == "sigma_for_sigma_prime"
+
+
+def test_tangent_in_place_of_cotangent_is_named():
+    def fault(_, o):
+        y = o.arrays["y"]
+        return jvp(lambda x: o.step(x, y, o.theta), (o.arrays["u"],), (o.arrays["w"],))[1].numpy()
+
+    assert planted(fault, "vjp", tied=False)[0] == "adjoint_not_transposed"
+
+
+def one_term(o):
+    """The gradient of the tied step in A of the analysis alone."""
+    u, y, w = (o.arrays[name] for name in "uyw")
+    untied = Oracle(
+        o.settings | {"tied": False},
+        {k: x.numpy() for k, x in o.arrays.items()} | {"C": o.arrays["A"].numpy()},
+    )
+    return vjp(lambda A: untied.step(u, y, untied.theta | {"A": A}), untied.theta["A"])[1](w)[0]
+
+
+def test_one_of_the_two_terms_of_the_tied_gradient_is_named():
+    assert planted(lambda r, o: one_term(o).numpy(), "vjp_A")[0] == "one_of_two_terms"
+
+
+def test_exchanged_gradients_of_A_and_C_are_named():
+    fault = planted(lambda r, o: r.outputs["vjp_C"], "vjp_A", tied=False)
+    assert fault[0] == "a_c_exchanged"
+
+
+@pytest.mark.parametrize("name", ["vjp_A", "hypergradient_A"])
+def test_frozen_norm_is_named(name):
+    def fault(reference, _):
+        case, A = reference.case, reference.case.arrays["A"]
+        used = make_parts(case).used[0]
+        plain = replace(case, norm=None, arrays=case.arrays | {"A": used})
+        scale = np.linalg.norm(used) / np.linalg.norm(A)
+        return scale * make_reference(plain).outputs[name]
+
+    assert planted(fault, name, norm=1.2)[0] == "norm_frozen"
+
+
+def test_differences_in_place_are_named():
+    def border(r, _):
+        x = r.outputs["map"].copy()
+        x[:, :, 0] += np.random.default_rng(0).standard_normal(x[:, :, 0].shape)
+        return x
+
+    def image(r, _):
+        x = r.outputs["gradient"].copy()
+        x[-1] += np.random.default_rng(0).standard_normal(x[-1].shape)
+        return x if len(x) > 1 else None
+
+    def transposed(r, _):
+        x = r.outputs["hvp"]
+        return x.swapaxes(2, 3).copy() if x.shape[2] == x.shape[3] else None
+
+    assert planted(border, "map") == ("border",)
+    assert planted(image, "gradient") == ("some_images",)
+    assert planted(transposed, "hvp")[0] == "transposed_image"
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_right_values_have_no_cause(precision):
+    eps, rng = np.finfo(precision).eps, np.random.default_rng(0)
+    for k in range(4):
+        reference = make_reference(make_case("smoothed_l1", **settings_of(k, 3)), precision)
+        for name, x in reference.outputs.items():
+            assert suspects(reference, name, x * (1 + eps * rng.uniform(-1, 1, x.shape))) == ()
+
+
+def test_noise_has_no_cause():
+    rng, left = np.random.default_rng(0), {}
+    for k in range(3):
+        reference = make_reference(make_case("log_cosh", **settings_of(k, 5)))
+        for name, x in reference.outputs.items():
+            noise = rng.standard_normal(x.shape) * (1 + abs(x))
+            found = suspects(reference, name, x + noise)
+            left[name] = set(found) & left.get(name, set(found))
+    assert not any(left.values()), left
+
+
+def test_shapes_values_and_names_that_cannot_be_diagnosed_give_nothing():
+    reference = make_reference(make_case("quadratic", tied=False))
+    assert suspects(reference, "map", np.zeros(3)) == ()
+    assert suspects(reference, "map", np.nan * reference.outputs["map"]) == ()
+    assert suspects(reference, "energy", np.zeros(2)) == ()
+
+
+def test_every_explanation_is_a_sentence_and_fills_its_detail():
+    assert all(text and "  " not in text for text in EXPLANATIONS.values())
+    assert "7 terms" in explanation("truncated_neumann:7")
+    assert "by one over tau" in explanation("factor:one_over_tau").replace("times", "by")
