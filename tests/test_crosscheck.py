@@ -56,6 +56,26 @@ def by_stage(report):
     return {stage.stage: stage for stage in report.stages}
 
 
+class OnlyTied(ReferenceBackend):
+    """A backend for some problems only, and with nothing for one stage."""
+
+    def apply(self, problem, u):
+        if not problem.tied:
+            raise NotImplementedError
+        return super().apply(problem, u)
+
+    def jvp(self, problem, u, v):
+        raise NotImplementedError
+
+
+def test_problems_not_offered_are_not_counted_and_never_passed():
+    report = crosscheck(OnlyTied(), stages=["apply", "vjp", "jvp"], **FEW)
+    stages = by_stage(report)
+    assert report.agrees and stages["vjp"].cases == report.cases
+    assert 0 < stages["apply"].cases < report.cases
+    assert stages["jvp"].verdict == "cannot judge" and stages["jvp"].cases == 0
+
+
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_right_backend_agrees_in_every_stage(precision):
     report = crosscheck(ReferenceBackend(), precision=precision, seed=5, cases=6, time_limit=120)
@@ -265,3 +285,18 @@ def test_results_through_dlpack_are_taken():
         return replace(problem, **{k: x.x for k, x in own.items() if isinstance(x, Foreign)})
 
     assert crosscheck(backend, **FEW).agrees
+
+
+def test_causes_that_explain_some_outputs_only_are_named_with_their_share():
+    alone, both = ("sign",), ("sign", "factor_two")
+    found = results.covering([both, alone, ("bias_ignored",), ()])
+    assert [f.cause for f in found] == ["sign", "bias_ignored"]
+    assert found[0].message == "explains 2 of 4 wrong outputs"
+
+
+def test_later_stage_without_a_cause_of_its_own_may_come_from_the_first():
+    first = results.StageReport("apply", "DISAGREES", causes=("sign",))
+    later = results.StageReport("fixed_point", "DISAGREES", causes=("too_few_forward_iterations",))
+    assert results.inheriting(later, first).inherits == "apply"
+    other = later._replace(causes=("factor_two",))
+    assert results.inheriting(other, first) == other

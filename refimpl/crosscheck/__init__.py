@@ -11,7 +11,8 @@ A backend is any object with some of these callables; what it lacks is not offer
 `problem` is a `Problem`. Arrays are NumPy, or what the backend's `asarray` makes of them; results
 are NumPy or anything with `__dlpack__`. `params_vjp` and `hypergradient` return mappings with
 some of A, b, weights and (untied) C. Energies, gradients and Hessians are asked for where the
-problem is tied.
+problem is tied. A stage that raises NotImplementedError does not offer that problem; it is left
+out of the stage's count of cases.
 
 The package is callable: `refimpl.crosscheck(backend)` is `refimpl.crosscheck.crosscheck(backend)`.
 """

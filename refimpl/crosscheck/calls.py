@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What came of one call.
+    """What came of one call; nothing at all where the backend raised NotImplementedError.
 
     Attributes
     ----------
@@ -136,6 +136,8 @@ class Session:
         except TimeoutError:
             return self._hung(stage, limit)
         changed = modified(before, given)
+        if isinstance(error, NotImplementedError):
+            return Call({}, changed)
         if error is not None:
             return Call({}, (*changed, raised(stage, error)))
         call = checked(result, stage, case, self.dtype)

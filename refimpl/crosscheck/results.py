@@ -177,7 +177,7 @@ def stage_reports(
         mine = [r for r in records if r.stage == stage]
         report = stage_report(stage, mine, findings[stage], small.get(stage), deadline)
         if report.verdict == DISAGREES and first is not None:
-            report = report._replace(inherits=inherited(report, first))
+            report = inheriting(report, first)
         if report.verdict == DISAGREES and first is None:
             first = report
         reports.append(report)
@@ -204,7 +204,10 @@ def stage_report(
     if not failed and not seen:
         return report._replace(details=notes[:2])
     seen = [f for r in failed for f in r.findings] + seen
-    causes = found_causes(failed, seen, deadline)
+    decided = any(f.cause in DECISIVE for f in seen)
+    numerical = [] if decided else numerical_findings(failed, deadline)
+    causes = in_order(seen, numerical)
+    seen += [f for f in numerical if f.message]
     if not judged and failed:
         report = report._replace(worst_seed=failed[0].seed)
     return report._replace(
@@ -217,17 +220,16 @@ def stage_report(
     )
 
 
-def found_causes(failed: list[Record], seen: list[Finding], deadline: float) -> tuple[str, ...]:
+def in_order(seen: list[Finding], numerical: list[Finding]) -> tuple[str, ...]:
     """Direct findings, then causes in the numbers, then indirect findings."""
-    slugs = [finding.cause for finding in seen]
-    direct = [slug for slug in slugs if slug not in INDIRECT_CAUSES]
-    indirect = [slug for slug in slugs if slug in INDIRECT_CAUSES]
-    numerical = () if set(slugs) & set(DECISIVE) else numerical_causes(failed, deadline)
-    return tuple(dict.fromkeys((*direct, *numerical, *indirect)))
+    direct = [f.cause for f in seen if f.cause not in INDIRECT_CAUSES]
+    indirect = [f.cause for f in seen if f.cause in INDIRECT_CAUSES]
+    return tuple(dict.fromkeys((*direct, *(f.cause for f in numerical), *indirect)))
 
 
-def numerical_causes(failed: list[Record], deadline: float) -> tuple[str, ...]:
-    """Causes that explain every failing output looked at, or else those of each output alone.
+def numerical_findings(failed: list[Record], deadline: float) -> list[Finding]:
+    """Causes that explain every failing output looked at; else, those of each output alone; else,
+    those that explain most.
 
     Small cases are looked at first, and no further one after the deadline.
     """
@@ -237,10 +239,20 @@ def numerical_causes(failed: list[Record], deadline: float) -> tuple[str, ...]:
             if time.monotonic() < deadline:
                 causes = suspects(record.reference, name, record.outputs[name])
                 by_output.setdefault(name, []).append(causes)
-    everything = common(causes for known in by_output.values() for causes in known)
-    if everything:
-        return everything
-    return tuple(dict.fromkeys(slug for known in by_output.values() for slug in common(known)))
+    everything = [causes for known in by_output.values() for causes in known]
+    slugs = common(everything) or tuple(s for known in by_output.values() for s in common(known))
+    return [Finding(slug, "") for slug in dict.fromkeys(slugs)] or covering(everything)
+
+
+def covering(tuples: list[tuple[str, ...]]) -> list[Finding]:
+    """Causes that together explain what no single one does: two mistakes, or one in two places."""
+    found, left = [], tuples
+    while slugs := [slug for causes in left for slug in causes]:
+        best = max(dict.fromkeys(slugs), key=slugs.count)
+        share = f"explains {slugs.count(best)} of {len(tuples)} wrong outputs"
+        found.append(Finding(best, share))
+        left = [causes for causes in left if best not in causes]
+    return found
 
 
 def common(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -249,10 +261,17 @@ def common(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(s for s in tuples[0] if all(s in t for t in tuples)) if tuples else ()
 
 
-def inherited(report: StageReport, first: StageReport) -> str | None:
-    """The first wrong stage if it may explain this one: a cause in common, or none known."""
-    same = set(report.causes) & set(first.causes)
-    return first.stage if same or not report.causes else None
+def inheriting(report: StageReport, first: StageReport) -> StageReport:
+    """The report of a stage after the first wrong one, which may explain it.
+
+    It does if they have a cause in common, or if this stage has none but what a wrong map leads
+    to: solves of another problem look unfinished, and answers not linear.
+    """
+    if set(report.causes) & set(first.causes):
+        return report._replace(inherits=first.stage)
+    if not set(report.causes) - set(INDIRECT_CAUSES):
+        return report._replace(inherits=first.stage, causes=(), explanation="")
+    return report
 
 
 def explain(cause: str) -> str:

@@ -175,8 +175,9 @@ class Run:
         for stage in self.stages:
             if applies(stage, case) and stage not in self.session.hung:
                 record = recorded(self.session, stage, reference, seed)
-                self.records.append(record)
-                self.on_verdict(Verdict(seed, stage, record.agrees, record.message))
+                if record.outputs or record.findings:
+                    self.records.append(record)
+                    self.on_verdict(Verdict(seed, stage, record.agrees, record.message))
 
     def look_at_behaviour(self, deadline: float) -> None:
         """The checks that need no reference, at a few cases of each stage."""
