@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from refimpl.crosscheck import crosscheck
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INDEX = dict(re.findall(r"^\| (E\d+) \|.*\| `([\w.]+)` \|$", README, flags=re.M))
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 TAG = re.compile(r"\bE\d+\b")
 
 
@@ -57,7 +60,7 @@ def test_unknown_name_in_the_index_is_found_out():
 
 
 def test_example_runs_and_denoises(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    code, _ = BLOCKS
     namespace: dict = {}
     exec(compile(code, "README.md", "exec"), namespace)
     gain = namespace["psnr"](namespace["star"].x, namespace["truth"], (0, 1)) - namespace["psnr"](
@@ -65,3 +68,16 @@ def test_example_runs_and_denoises(capsys):
     )
     assert namespace["star"].all_converged and (gain > 5).all()
     assert "->" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_wrong_backend_of_the_readme_is_diagnosed_as_it_says():
+    torch = pytest.importorskip("torch", reason="the example is in torch")
+    torch.set_num_threads(1)
+    _, code = BLOCKS
+    namespace: dict = {}
+    exec(code, namespace)
+    report = crosscheck(namespace["Mine"](), cases=4, stages=["apply", "energy"], time_limit=120.0)
+    first = report.first_wrong
+    assert f"{first.stage}: {first.causes[0]}. {first.explanation}" in README
+    assert all(stage.inherits == "apply" for stage in report.stages[1:2])
