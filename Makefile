@@ -3,6 +3,7 @@
 #   make figures    train the presets and draw every figure and table (QUICK=1: few epochs)
 #   make test       run the tests, one process per core (PYTEST_ARGS="-k noise" chooses some)
 #   make bench      time one gradient here and in torch, side by side
+#   make faults     hold planted faults against the reference (SEEDS=500: false alarms instead)
 #   make verify     measure every identity and compare it with its bound
 #   make lint       check the style of the code
 #   make install    only build .venv, with the command .venv/bin/refimpl
@@ -14,7 +15,7 @@ PYTHON3 ?= python3
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help figures test bench verify lint install clean
+.PHONY: help figures test bench faults verify lint install clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -27,6 +28,9 @@ test: .venv/.installed-test
 
 bench: .venv/.installed-test
 	$(PYTHON) -m figures.benchmark
+
+faults: .venv/.installed-test
+	PYTHONPATH=tests $(PYTHON) -m faults $(if $(SEEDS),--seeds $(SEEDS)) $(FAULTS_ARGS)
 
 verify: .venv/.installed
 	$(PYTHON) -m refimpl verify

@@ -18,7 +18,7 @@ Modules stand on floors, each importing only lower ones:
     6   equilibrium, implicit
     7   objective
     8   training/
-    9   experiments/, cases/, identities/
+    9   experiments/, cases/, identities/, backends/
     10  crosscheck/
     11  cli
 

@@ -120,8 +120,8 @@ def cholesky(linearization: StepLinearization) -> Callable[[Array], Array]:
     """r ↦ M⁻¹ r with M = λ KᵀK + Bᵀ diag(max(d̄, 0)) B + 1e-6 ‖M‖_max, by Cholesky's factors.
 
     B = (A + C)/2 and d̄, the mean of d over the images, make M symmetric and the same for every
-    image; it is J itself for a tied model whose σ′ does not depend on the image. The shift
-    keeps M definite where a mask hides pixels that no response reads.
+    image; it is J itself, up to the shift, for a tied model whose σ′ does not depend on the
+    image. The shift keeps M definite where a mask hides pixels that no response reads.
 
     Raises
     ------
@@ -132,9 +132,9 @@ def cholesky(linearization: StepLinearization) -> Callable[[Array], Array]:
     if not isinstance(bank, DenseBank):
         raise ValueError("cholesky: only a dense bank has a dense J; use 'circulant' or 'jacobi'")
     weights = np.maximum(linearization.field.d.mean(axis=0), 0)
-    middle = theta.A if theta.tied else (theta.A + theta.C) / 2
-    B = np.sqrt(weights)[:, None] * middle
-    M = B.T @ B + gram_matrix(linearization)
+    B = theta.A if theta.tied else (theta.A + theta.C) / 2
+    rooted = np.sqrt(weights)[:, None] * B  # XᵀX costs half of what XᵀY does
+    M = rooted.T @ rooted + gram_matrix(linearization)
     M[np.diag_indices_from(M)] += CHOLESKY_SHIFT * np.diag(M).max()
     factors = cho_factor(M, overwrite_a=True)
     return lambda r: cho_solve(factors, r.reshape(len(r), -1).T).T.reshape(r.shape)

@@ -68,8 +68,9 @@ class View(NamedTuple):
 
 def view(settings: Settings, arrays: dict[str, Any]) -> View:
     """What the maps read."""
-    before, parameters, after = settings[:5], dict(settings.potential_parameters), settings[6:]
-    return View(*before, parameters, *after, **arrays)
+    named = settings._asdict()
+    named["parameters"] = dict(named.pop("potential_parameters"))
+    return View(**named, **arrays)
 
 
 def sources(length: int, width: int, boundary: str) -> np.ndarray:

@@ -82,7 +82,7 @@ class Probe(NamedTuple):
 
     @property
     def per_image(self) -> bool:
-        """Whether the stage has one output for each image."""
+        """Whether the stage has one output summed over the images."""
         return not STAGES[self.stage].mapping
 
 
@@ -215,7 +215,7 @@ def batch_global_stopping(probe: Probe) -> Finding | None:
 
 
 def paired(probe: Probe) -> Finding | None:
-    """⟨∂T v, w⟩ = ⟨v, (∂T)ᵀ w⟩, and ⟨H v, w⟩ = ⟨v, H w⟩, for each image."""
+    """⟨∂T v, w⟩ = ⟨v, (∂T)ᵀ w⟩, and ⟨H v, w⟩ = ⟨v, H w⟩, summed over the images."""
     arrays, stage = probe.case.arrays, probe.stage
     v, w = arrays["v"], arrays["w"]
     if stage == "vjp" and probe.session.offers("jvp"):
@@ -311,37 +311,6 @@ INDIRECT: tuple[Check, ...] = (
     stops_early,
     duplicated_batch,
     loss_scaled,
-    paired,
     linear,
+    paired,
 )
-
-BEHAVIOURS = {
-    "raised": "The backend raised an exception.",
-    "hangs": "The call did not return within the time limit; look for a loop that cannot end.",
-    "wrong_type": "The result is no array; return NumPy, or an array with __dlpack__.",
-    "wrong_shape": "The result has another shape than the reference's.",
-    "wrong_dtype": "The result has another precision than the arrays given; look for a cast, or "
-    "for constants that promote.",
-    "wrong_entries": "The mapping returned has entries of other names than those asked for.",
-    "not_finite": "The result holds NaN or infinity.",
-    "modifies_arguments": "The call changes its arguments in place; work on copies.",
-    "returns_view": "The result shares memory with an argument; return a copy.",
-    "not_deterministic": "The same call gives other numbers; look for unseeded random starts or "
-    "uninitialised memory.",
-    "stale_state": "The result depends on earlier calls; look for caches keyed on too little, such "
-    "as filters or a linearisation kept from another problem.",
-    "leaks_between_images": "One image's result depends on the other images of the batch; look for "
-    "sums, means or norms over the batch axis.",
-    "batch_global_stopping": "The stopping test looks at the whole batch; test each image's own "
-    "residual against its own norm.",
-    "times_batch": "The parameter gradient is larger by the number of images.",
-    "divided_by_batch": "The parameter gradient is smaller by the number of images.",
-    "sum_not_mean": "The loss is a sum where it should be a mean over all entries.",
-    "not_adjoint": "jvp and vjp do not belong to one matrix; one of them is not the derivative.",
-    "not_symmetric": "hvp is not symmetric, as a Hessian must be.",
-    "not_linear": "A derivative is not linear in what it is applied to; look for normalisations, "
-    "clipping or finite differences.",
-    "too_few_forward_iterations": "The fixed point stops short of the tolerance asked for; iterate "
-    "until the relative residual is below tol.",
-    "too_few_adjoint_iterations": "The adjoint solve stops short of the tolerance asked for.",
-}

@@ -10,14 +10,13 @@ Not here: whether the values are right.
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refimpl.arrays import Array
 from refimpl.cases import Case
-from refimpl.crosscheck.problem import ARRAYS, Problem, converted
+from refimpl.crosscheck.problem import ARRAYS, Problem, converted, in_precision
 from refimpl.crosscheck.stages import STAGES, output_shapes
 from refimpl.storage import first_line
 
@@ -162,14 +161,6 @@ class Session:
 def describe(backend: Any) -> str:
     """A name for a backend."""
     return getattr(backend, "__name__", None) or type(backend).__name__
-
-
-def in_precision(case: Case, dtype: np.dtype) -> Case:
-    """The case in the dtype of the session."""
-    if case.arrays["u"].dtype == dtype:
-        return case
-    arrays = {k: x if k == "mask" else x.astype(dtype) for k, x in case.arrays.items()}
-    return replace(case, arrays=arrays)
 
 
 def outcome(result: Any) -> Any:

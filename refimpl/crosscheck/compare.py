@@ -6,11 +6,11 @@ import numpy as np
 
 from refimpl.arrays import Array
 from refimpl.cases import Case
-from refimpl.crosscheck.calls import Finding, wrong_array
+from refimpl.crosscheck.calls import checked_outputs
 from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.reference import Reference, make_reference
 from refimpl.crosscheck.results import Record, Report, stage_reports
-from refimpl.crosscheck.stages import STAGES, output_shapes, stage_of
+from refimpl.crosscheck.stages import STAGES, applies, output_shapes
 
 
 def compare(case: Case, outputs: dict[str, Array], *, name: str = "outputs") -> Report:
@@ -37,7 +37,7 @@ def compare(case: Case, outputs: dict[str, Array], *, name: str = "outputs") -> 
     records = [
         compared(stage, reference, mine)
         for stage in STAGES
-        if (mine := {k: x for k, x in outputs.items() if stage_of(k) == stage})
+        if (mine := {k: x for k, x in outputs.items() if k in output_shapes(stage, case)})
     ]
     return Report(
         backend=name,
@@ -54,8 +54,8 @@ def check_names(case: Case, outputs: dict[str, Array]) -> None:
     """Raise unless every output is one of this case."""
     known = [
         name
-        for stage, entry in STAGES.items()
-        if case.tied or not entry.tied_only
+        for stage in STAGES
+        if applies(stage, case)
         for name in output_shapes(stage, case)
     ]
     unknown = [name for name in outputs if name not in known]
@@ -67,11 +67,9 @@ def check_names(case: Case, outputs: dict[str, Array]) -> None:
 
 def compared(stage: str, reference: Reference, outputs: dict[str, Array]) -> Record:
     """One stage's outputs, judged; those of a wrong kind are findings."""
-    shapes, findings, usable = output_shapes(stage, reference.case), [], {}
-    for name, x in outputs.items():
-        finding = wrong_array(np.asarray(x), shapes[name], reference.precision)
-        if finding is not None and (name, finding.cause) != ("loss", "wrong_dtype"):
-            findings.append(Finding(finding.cause, f"{name}: {finding.message}"))
-        if finding is None or finding.cause == "wrong_dtype":
-            usable[name] = np.asarray(x, np.float64)
-    return Record(None, stage, reference, usable, judge(reference, usable), tuple(findings))
+    values = {name: np.asarray(x) for name, x in outputs.items()}
+    if values.get("loss", np.empty(1)).shape == ():
+        values["loss"] = values["loss"][()]  # a number, in any precision
+    call = checked_outputs(values, output_shapes(stage, reference.case), reference.precision)
+    usable = {name: x.astype(np.float64) for name, x in call.outputs.items()}
+    return Record(None, stage, reference, usable, judge(reference, usable), call.findings)

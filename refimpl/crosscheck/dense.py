@@ -1,7 +1,7 @@
 """Fixed points, adjoint states and hypergradients of `Parts`, with Jacobians as matrices.
 
-For images of at most `DENSE_LIMIT` values: u* by Newton's method from a given state, q by one
-dense solve for each image, both in float64.
+For images of at most `refimpl.cases.bounds.DENSE_LIMIT` values: u* by Newton's method from a
+given state, q by one dense solve for each image, both in float64.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,6 @@ import numpy as np
 from refimpl.arrays import Array, norm, per_image
 from refimpl.crosscheck.parts import Parts, Responses, activated, identity, parameters_vjp
 
-DENSE_LIMIT = 512
 MAX_NEWTON = 20
 MAX_HALVINGS = 6
 

@@ -17,7 +17,8 @@ from refimpl.arrays import Array
 from refimpl.cases import Case
 from refimpl.crosscheck.dense import System
 from refimpl.crosscheck.parts import make_parts
-from refimpl.crosscheck.posed import in_float64, why_ill_posed
+from refimpl.crosscheck.posed import why_ill_posed
+from refimpl.crosscheck.problem import in_precision
 from refimpl.operators import BOUNDARIES
 
 OPERATORS = ("identity", "mask", "convolution", "matrix")
@@ -140,7 +141,7 @@ def rounded(x: float) -> float:
 
 def with_step_size(case: Case, rng: np.random.Generator) -> Case:
     """τ at 0.7 to 1.1 of 1/‖J‖ at the case's u, where plain iterations contract."""
-    exact = in_float64(case)
+    exact = in_precision(case, np.dtype(float))
     J = System.of(make_parts(exact)).jacobian(exact.arrays["u"])
     largest = np.linalg.norm(J, 2, axis=(1, 2)).max()
     return replace(case, tau=rounded(rng.uniform(0.7, 1.1) / largest) or 1e-3)

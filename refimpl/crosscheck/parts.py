@@ -69,7 +69,7 @@ class Normalizer(NamedTuple):
         images = identity(self.bank.image_shape)
         responses = self.bank.apply(raw, images).reshape(len(images), -1)
         values, vectors = np.linalg.eigh(responses @ responses.T)
-        value = float(np.sqrt(values[-1]))
+        value = np.sqrt(values[-1])  # of NumPy, so that a bank that is 0 gives NaN
         right = np.tensordot(vectors[:, -1], images, 1)[None]
         return value, self.bank.apply(raw, right) / value, right
 
@@ -157,7 +157,7 @@ def make_parts(case: Case) -> Parts:
     operator = Linear.of(make_operator(case))
     bank = make_bank(case, case.boundary)
     potential = make_potential(case.potential, **case.potential_parameters)
-    norm = getattr(case, "norm", None)
+    norm = case.norm
     return Parts(
         image_shape=case.image_shape,
         A=arrays["A"],

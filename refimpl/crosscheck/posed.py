@@ -14,7 +14,6 @@ A case is well posed if
 All by dense linear algebra in float64; nothing is compiled.
 """
 
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from refimpl.arrays import Array, norm
 from refimpl.cases import Case
 from refimpl.crosscheck.dense import System, columns
 from refimpl.crosscheck.parts import Parts, identity, make_parts, responses
+from refimpl.crosscheck.problem import in_precision
 from refimpl.potentials import Potential, make_potential
 
 MAX_CONDITION = 50.0
@@ -33,7 +33,7 @@ SAME = 1e-8
 
 def why_ill_posed(case: Case) -> str | None:
     """What keeps a case from being well posed, or None."""
-    parts = make_parts(in_float64(case))
+    parts = make_parts(in_precision(case, np.dtype(float)))
     if parts.normalizer is not None and smallest_gap(parts) < MIN_GAP:
         return "the norm is not a simple singular value"
     system = System.of(parts)
@@ -52,12 +52,6 @@ def why_ill_posed(case: Case) -> str | None:
     states = (case.arrays["u"].astype(np.float64), star)
     near = any(close_to_kink(system.acting, potential, u) for u in states)
     return "a response close to a kink" if near else None
-
-
-def in_float64(case: Case) -> Case:
-    """The case with its values, unchanged, in float64."""
-    arrays = {k: x if k == "mask" else x.astype(np.float64) for k, x in case.arrays.items()}
-    return replace(case, arrays=arrays)
 
 
 def well_conditioned(J: Array, tau: float) -> bool:

@@ -1,7 +1,7 @@
 """What a backend is given: one case as a flat, frozen object with every default filled in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,14 @@ def all_arrays(case: Case) -> dict[str, Array]:
     dtype, count = case.arrays["u"].dtype, len(case.arrays["A"])
     arrays = {"b": np.zeros(count, dtype), "weights": np.ones(count, dtype)} | case.arrays
     return {name: np.asarray(x, dtype) for name, x in arrays.items()}
+
+
+def in_precision(case: Case, dtype: np.dtype) -> Case:
+    """The case with its arrays rounded, or exactly converted, to a dtype."""
+    if case.arrays["u"].dtype == dtype:
+        return case
+    arrays = {k: x if k == "mask" else x.astype(dtype) for k, x in case.arrays.items()}
+    return replace(case, arrays=arrays)
 
 
 def converted(x: Array, asarray: Callable[[Array], Any] | None) -> Any:

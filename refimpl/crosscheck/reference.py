@@ -18,7 +18,7 @@ directions and in the one that J amplifies most; SAFETY times the largest change
 A response within its rounding of a kink of σ leaves σ′ open: outputs that need it get `inf`.
 """
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +26,12 @@ import numpy as np
 from refimpl.arrays import Array
 from refimpl.cases import Case, CaseResult, evaluate
 from refimpl.crosscheck.parts import local_output, make_parts
+from refimpl.crosscheck.problem import all_parameters, in_precision
 from refimpl.crosscheck.sizes import Sizes, kinks_touched
-from refimpl.crosscheck.solved import solved_tolerances
-from refimpl.potentials import make_potential
+from refimpl.crosscheck.solved import SAFETY, solved_tolerances
 
-SAFETY = 8
 DRAWS = 6
+# The relative residual that solved stages are asked for: above rounding, so that it is reached.
 DEFAULT_TOL = {"float64": 1e-12, "float32": 1e-6}
 LOCAL = ("map", "energy", "gradient", "jvp", "hvp", "vjp")
 USES_SLOPE = ("jvp", "hvp", "vjp", "vjp_A", "vjp_b")
@@ -96,21 +96,13 @@ def make_reference(
     tol = DEFAULT_TOL[precision.name] if tol is None else tol
     if not tol > 0:
         raise ValueError(f"tol: given {tol!r}, expected a relative residual > 0")
-    case = exactly(case, precision)
+    # In float64, with the values that a backend of this precision is given.
+    case = in_precision(in_precision(case, precision), np.dtype(float))
     result = evaluate(case)
     tolerances = allowed(case, precision, result, tol)
     outputs = {name: np.asarray(x, float) for name, x in result.outputs.items()}
     notes = explain(case, precision, outputs, tolerances)
     return Reference(case, precision, outputs, tolerances, notes, tol)
-
-
-def exactly(case: Case, precision: np.dtype) -> Case:
-    """The case in float64 with the values that a backend of this precision is given."""
-    arrays = {
-        name: x if name == "mask" else x.astype(precision).astype(np.float64)
-        for name, x in case.arrays.items()
-    }
-    return replace(case, arrays=arrays)
 
 
 def allowed(case: Case, precision: np.dtype, result: CaseResult, tol: float) -> dict[str, float]:
@@ -180,14 +172,8 @@ def perturbed(case: Case, eps: float, rng: np.random.Generator) -> Case:
 
     arrays = {name: x if name == "mask" else move(x) for name, x in case.arrays.items()}
     numbers = {name: float(move(getattr(case, name))) for name in ("tau", "lam", "gamma")}
-    if getattr(case, "norm", None) is not None:
+    if case.norm is not None:
         numbers["norm"] = float(move(case.norm))
-    parameters = potential_parameters(case)
+    parameters = all_parameters(case)
     parameters = {name: float(move(value)) for name, value in parameters.items()}
     return replace(case, arrays=arrays, potential_parameters=parameters, **numbers)
-
-
-def potential_parameters(case: Case) -> dict[str, float]:
-    """The parameters of φ by name, defaults filled in."""
-    potential = make_potential(case.potential, **case.potential_parameters)
-    return {f.name: getattr(potential, f.name) for f in fields(potential)}

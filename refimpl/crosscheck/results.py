@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from refimpl.arrays import Array
 from refimpl.cases import Case
-from refimpl.crosscheck.behaviour import BEHAVIOURS
 from refimpl.crosscheck.calls import Finding
 from refimpl.crosscheck.judge import Judgement
 from refimpl.crosscheck.reference import Reference
@@ -25,9 +24,19 @@ NOT_OFFERED, CANNOT_JUDGE = "not offered", "cannot judge"
 DIAGNOSED = 4
 SECONDS = 20.0
 # Seen directly, these leave nothing to look for in the numbers.
-DECISIVE = ("not_deterministic", "stale_state", "hangs")
+DECISIVE = ("not_deterministic", "hangs")
+# Seen by calling, but better explained by a cause that predicts all the numbers: a wrong formula
+# may depend on too little without anything being kept.
+DOUBTFUL = ("stale_state", "leaks_between_images")
+# Seen in the difference, without a prediction that equals the value.
+SIGNS = (
+    "border",
+    "some_images",
+    "hidden_precision",
+    "too_few_forward_iterations",
+    "too_few_adjoint_iterations",
+)
 INDIRECT_CAUSES = (
-    "leaks_between_images",
     "times_batch",
     "divided_by_batch",
     "sum_not_mean",
@@ -137,7 +146,8 @@ class Report(NamedTuple):
     seed : int or None
     precision : str
     cases, cases_asked : int
-        Cases that were run, and that were asked for: fewer where the time ran out.
+        Cases that were run, and that were asked for: fewer where the time ran out or a seed
+        has no well-posed case.
     seconds : float
     stages : tuple of StageReport
         One for each stage, in order.
@@ -213,7 +223,7 @@ def stage_report(
     return report._replace(
         verdict=DISAGREES,
         causes=causes,
-        explanation=explain(causes[0]) if causes else "",
+        explanation=explanation(causes[0]) if causes else "",
         details=tuple(dict.fromkeys(f"{f.cause}: {f.message}" for f in seen))[:4] + notes[:2],
         smallest=small and small.description,
         written=small and small.directory,
@@ -221,26 +231,35 @@ def stage_report(
 
 
 def in_order(seen: list[Finding], numerical: list[Finding]) -> tuple[str, ...]:
-    """Direct findings, then causes in the numbers, then indirect findings."""
-    direct = [f.cause for f in seen if f.cause not in INDIRECT_CAUSES]
-    indirect = [f.cause for f in seen if f.cause in INDIRECT_CAUSES]
-    return tuple(dict.fromkeys((*direct, *(f.cause for f in numerical), *indirect)))
+    """Direct findings, then causes in the numbers, then doubtful and indirect findings."""
+    slugs = [finding.cause for finding in seen]
+    direct = [slug for slug in slugs if slug not in INDIRECT_CAUSES + DOUBTFUL]
+    doubtful = [slug for slug in slugs if slug in DOUBTFUL]
+    indirect = [slug for slug in slugs if slug in INDIRECT_CAUSES]
+    predicted = [finding.cause for finding in numerical if finding.cause not in SIGNS]
+    signs = [finding.cause for finding in numerical if finding.cause in SIGNS]
+    return tuple(dict.fromkeys((*direct, *predicted, *doubtful, *signs, *indirect)))
 
 
 def numerical_findings(failed: list[Record], deadline: float) -> list[Finding]:
     """Causes that explain every failing output looked at; else, those of each output alone; else,
     those that explain most.
 
-    Small cases are looked at first, and no further one after the deadline.
+    Small cases are looked at first, one output of each before the next, and nothing after the
+    deadline: other cases tell causes apart that other outputs do not.
     """
     by_output: dict[str, list[tuple[str, ...]]] = {}
-    for record in sorted(failed, key=lambda r: r.case.arrays["u"].size)[:DIAGNOSED]:
-        for name in record.wrong:
-            if time.monotonic() < deadline:
-                causes = suspects(record.reference, name, record.outputs[name])
-                by_output.setdefault(name, []).append(causes)
+    smallest = sorted(failed, key=lambda r: r.case.arrays["u"].size)[:DIAGNOSED]
+    wrong = [(k, r, name) for r in smallest for k, name in enumerate(r.wrong)]
+    for _, record, name in sorted(wrong, key=lambda entry: entry[0]):
+        if time.monotonic() < deadline:
+            causes = suspects(record.reference, name, record.outputs[name])
+            by_output.setdefault(name, []).append(causes)
     everything = [causes for known in by_output.values() for causes in known]
-    slugs = common(everything) or tuple(s for known in by_output.values() for s in common(known))
+    # What one case shows may be chance: outputs that more cases get wrong say more.
+    most = max(map(len, by_output.values()), default=0)
+    telling = [known for known in by_output.values() if len(known) == most]
+    slugs = common(everything) or tuple(s for known in telling for s in common(known))
     return [Finding(slug, "") for slug in dict.fromkeys(slugs)] or covering(everything)
 
 
@@ -272,11 +291,6 @@ def inheriting(report: StageReport, first: StageReport) -> StageReport:
     if not set(report.causes) - set(INDIRECT_CAUSES):
         return report._replace(inherits=first.stage, causes=(), explanation="")
     return report
-
-
-def explain(cause: str) -> str:
-    """The sentence of a cause."""
-    return BEHAVIOURS.get(cause) or explanation(cause)
 
 
 def size_in_words(case: Case) -> str:

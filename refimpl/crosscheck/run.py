@@ -184,8 +184,10 @@ class Run:
         for stage in self.stages:
             count = 1 if STAGES[stage].solved else BEHAVIOUR_CASES
             for record in self._telling(stage)[:count]:
-                if time.monotonic() > deadline or stage in self.session.hung:
+                if time.monotonic() > deadline:
                     return
+                if stage in self.session.hung:
+                    break
                 self.findings[stage] += behaviours(self.session, record)
 
     def _telling(self, stage: str) -> list[Record]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from refimpl.cases import Case, write_case
-from refimpl.crosscheck.calls import Session, in_precision
+from refimpl.crosscheck.calls import Session
 from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.posed import why_ill_posed
+from refimpl.crosscheck.problem import in_precision
 from refimpl.crosscheck.reference import make_reference
 from refimpl.crosscheck.results import Record, Small, size_in_words
 from refimpl.crosscheck.shrinking import shrink

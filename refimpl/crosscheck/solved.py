@@ -11,14 +11,17 @@ import numpy as np
 
 from refimpl.arrays import Array, norm, per_image
 from refimpl.cases import Case, CaseResult, build_step
-from refimpl.cases.bounds import loss_error
+from refimpl.cases.bounds import DENSE_LIMIT, loss_error
 from refimpl.cases.evaluation import ROUNDING_FACTOR
 from refimpl.certificates import monotonicity
-from refimpl.crosscheck.dense import DENSE_LIMIT, System, solve
+from refimpl.crosscheck.dense import System, solve
 from refimpl.crosscheck.parts import make_parts, parameters_vjp
 from refimpl.crosscheck.sizes import Sizes, kinks_touched
 
+# Few random draws miss the worst direction, and another order of sums rounds otherwise.
 SAFETY = 8
+
+# First-order bounds hold near u*; the distances allowed are not infinitely small.
 FIRST_ORDER = 2
 DRAWS = 4
 
@@ -141,9 +144,13 @@ class Solved(NamedTuple):
 
 
 def distance(case: Case, system: System, star: Array, residual: Array) -> Array:
-    """e of each image: certified, or to first order if that is smaller or nothing is certified."""
+    """e of each image: certified, or to first order if that is smaller or nothing is certified.
+
+    Infinite where J is singular.
+    """
     smallest = np.linalg.svd(system.jacobian(star), compute_uv=False)[:, -1]
-    first_order = FIRST_ORDER * residual / smallest
+    with np.errstate(divide="ignore"):
+        first_order = FIRST_ORDER * residual / smallest
     mu = monotonicity(build_step(case))
     return np.minimum(first_order, residual / mu) if mu > 0 else first_order
 

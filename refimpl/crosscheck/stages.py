@@ -17,10 +17,6 @@ from typing import NamedTuple
 
 from refimpl.cases import Case
 
-# The relative residual that solved stages are asked for: far above rounding, so that every
-# converging method reaches it.
-SOLVE_TOL = {"float64": 1e-10, "float32": 1e-6}
-
 
 class Stage(NamedTuple):
     """A stage: which arrays of the case it takes, and what it returns.
@@ -70,13 +66,3 @@ def output_shapes(stage: str, case: Case) -> dict[str, tuple[int, ...]]:
     shapes = {name: s for name, s in shapes.items() if name != "C" or not case.tied}
     loss = {"loss": ()} if stage == "hypergradient" else {}
     return loss | {STAGES[stage].output + name: shape for name, shape in shapes.items()}
-
-
-def stage_of(output: str) -> str | None:
-    """The stage that an output belongs to; None for an unknown name."""
-    parameters = ("A", "C", "b", "weights")
-    for name, stage in STAGES.items():
-        named = [stage.output + p for p in parameters] if stage.mapping else [stage.output]
-        if output in named or (name == "hypergradient" and output == "loss"):
-            return name
-    return None

@@ -3,9 +3,9 @@
     measured   ‖x − x_stored‖ / ‖x_stored‖
     bound      2 ρ / ‖x_stored‖: one ρ for what is computed now, one for what was stored
 
-ρ is what rounding does to an output, measured: each number of the case, settings included, is
-multiplied by 1 + ROUNDINGS eps ξ with random ξ in [−1, 1], everything is computed again, and ρ
-is the root mean square over DRAWS of these of ‖x′ − x‖. A program whose errors are those of
+ρ is what rounding does to an output, measured: each number of the case but the parameters of φ
+is multiplied by 1 + ROUNDINGS eps ξ with random ξ in [−1, 1], everything is computed again, and
+ρ is the root mean square over DRAWS of these of ‖x′ − x‖. A program whose errors are those of
 exact computation from numbers that are slightly off (backward stability) stays below it, and
 the conditioning of a case enters by itself: near a kink, or where I − ∂T is nearly singular, ρ
 is large. For solved outputs the error of the solve (`refimpl.cases.bounds`) is added.

@@ -66,30 +66,41 @@ def suspects(reference: Reference, name: str, value: Array) -> tuple[str, ...]:
     if not evidence.disagrees:
         return ()
     with np.errstate(all="ignore"):
-        explained = (p.slug for p in predictions(evidence) if evidence.explains(p.value))
-        return tuple(dict.fromkeys(chain(explained, signs_seen(evidence))))
+        found = [slugs_of(evidence, simple(evidence))]
+        # Mutants of a solve are dear, and less likely than what explains the numbers by itself.
+        if not (found[0] and evidence.hypergradient):
+            found.append(slugs_of(evidence, of_mutants(evidence)))
+        found += [slugs_of(evidence, scaling.other(evidence)), list(signs_seen(evidence))]
+    return tuple(dict.fromkeys(chain.from_iterable(found)))
 
 
-def predictions(evidence: Evidence) -> Iterator[Prediction]:
-    """All predictions for one output, the simplest first."""
+def slugs_of(evidence: Evidence, predictions: Iterator[Prediction]) -> list[str]:
+    """The causes of the predictions that explain the value."""
+    return [p.slug for p in predictions if evidence.explains(p.value)]
+
+
+def solvable(evidence: Evidence) -> bool:
+    """Whether solves of the case can be predicted."""
+    return evidence.dense and "fixed_point" in evidence.reference.outputs
+
+
+def simple(evidence: Evidence) -> Iterator[Prediction]:
+    """Predictions made from the right definition, the simplest first."""
     yield from scaling.scaled(evidence)
     yield from signs.rearranged(evidence)
     yield from gradients.parameter_pieces(evidence)
-    solvable = evidence.dense and "fixed_point" in evidence.reference.outputs
-    if solvable or not evidence.solved:
+    if solvable(evidence) or not evidence.solved:
         yield from gradients.transposed(evidence)
-    if solvable and evidence.hypergradient:
+    if solvable(evidence) and evidence.hypergradient:
         yield from chain.from_iterable(family(evidence) for family in ADJOINT)
-    elif solvable and evidence.solved:
+    elif solvable(evidence) and evidence.solved:
         yield from signs.unfinished_state(evidence)
-    yield from _of_mutants(evidence, solvable)
-    yield from scaling.other_factor(evidence)
-    yield from scaling.combined(evidence)
 
 
-def _of_mutants(evidence: Evidence, solvable: bool) -> Iterator[Prediction]:
+def of_mutants(evidence: Evidence) -> Iterator[Prediction]:
+    """Predictions of the definition with one part exchanged."""
     for mutant in chain.from_iterable(family(evidence) for family in MUTANTS):
-        if solvable and evidence.hypergradient:
+        if solvable(evidence) and evidence.hypergradient:
             yield Prediction(mutant.slug, evidence.predicted_parameters(mutant.parts))
         value = evidence.predicted(mutant.parts)
         if value is not None:

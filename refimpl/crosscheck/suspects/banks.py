@@ -15,8 +15,23 @@ def flip(A: Array) -> Array:
     return np.ascontiguousarray(A[..., ::-1, ::-1])
 
 
+def flip_rows(A: Array) -> Array:
+    """Filters upside down."""
+    return np.ascontiguousarray(A[..., ::-1, :])
+
+
+def flip_columns(A: Array) -> Array:
+    """Filters mirrored."""
+    return np.ascontiguousarray(A[..., ::-1])
+
+
+def reverse_channels(A: Array) -> Array:
+    """Filters (F, C, h, w) with the last channel first."""
+    return np.ascontiguousarray(A[:, ::-1])
+
+
 def transpose(A: Array) -> Array:
-    """Square filters with rows and columns exchanged."""
+    """Filters with rows and columns exchanged."""
     return np.ascontiguousarray(A.swapaxes(-1, -2))
 
 
@@ -56,6 +71,30 @@ class Rearranged:
     def sum_per_filter(self, z: Array) -> Array:
         """Adjoint of `per_filter`."""
         return self.bank.sum_per_filter(z)
+
+
+@dataclass(frozen=True)
+class InsideOnly(Rearranged):
+    """A bank without the responses of filters that reach over the border."""
+
+    def _kept(self, z: Array) -> Array:
+        _, _, h, w = self.bank.coefficients_shape
+        kept, (rows, columns) = np.zeros_like(z), (h // 2, w // 2)
+        inside = np.s_[..., rows : z.shape[-2] - rows, columns : z.shape[-1] - columns]
+        kept[inside] = z[inside]
+        return kept
+
+    def apply(self, A: Array, u: Array) -> Array:
+        """A u where the filters lie inside, else 0."""
+        return self._kept(self.bank.apply(A, u))
+
+    def adjoint(self, A: Array, z: Array) -> Array:
+        """The transpose of `apply`."""
+        return self.bank.adjoint(A, self._kept(z))
+
+    def adjoint_filters(self, u: Array, z: Array) -> Array:
+        """The gradient of ⟨apply(A, u), z⟩ in A."""
+        return self.bank.adjoint_filters(u, self._kept(z))
 
 
 class PaddedResponses:

@@ -22,6 +22,7 @@ EXPLANATIONS = {
     "tau_factor": "the step τ is multiplied by {}: use τ as given",
     "data_term_missing": "the data term λKᵀ(Ku − y) is missing: add it",
     "field_missing": "the field γCᵀ(w σ) is missing: add it",
+    "data_sign": "the data y have the wrong sign: the residual is K u − y",
     "lambda_ignored": "λ is 1 in place of its value: multiply the data term by it",
     "gamma_ignored": "γ is 1 in place of its value: multiply the field by it",
     "tau_ignored": "τ is 1 in place of its value: multiply G by it",
@@ -33,8 +34,15 @@ EXPLANATIONS = {
     "bias_after_sigma": "the bias is added after σ: it belongs inside, σ(A u + b)",
     "weights_ignored": "the weights w are left out: multiply σ(z) by them",
     "weights_squared": "the weights act twice: multiply by w once",
+    "weights_inside_sigma": "the weights multiply inside σ: they multiply σ(z)",
     "weights_root": "the square root of the weights acts: multiply by w itself",
     "filters_flipped": "filters are flipped: A u is cross-correlation, not convolution",
+    "filter_rows_flipped": "filters are upside down: the first row acts above",
+    "filter_columns_flipped": "filters are mirrored: the first column acts on the left",
+    "channels_reversed": "the channels of the filters are in reverse order",
+    "border_responses_dropped": (
+        "filters that reach over the border are left out: pad by the boundary of the case"
+    ),
     "filters_transposed": "filters have rows and columns exchanged: the last axis is columns",
     "kernel_flipped": "the blur kernel is flipped: K is true convolution, not correlation",
     "kernel_transposed": "the blur kernel has rows and columns exchanged",
@@ -83,6 +91,7 @@ EXPLANATIONS = {
     "norm_of_reshaped_filters": (
         "the norm is that of the reshaped filters: use the spectral norm of the whole operator"
     ),
+    "norm_of_patch": "the norm is that on a small patch: use the size of the image",
     "norm_under_boundary": "the norm is that under the boundary {}: use the case's",
     "adjoint_not_transposed": "the Jacobian stands where its transpose belongs",
     "adjoint_zero": "the hypergradient is zero: the adjoint solve failed, or is cut off",
@@ -101,7 +110,6 @@ EXPLANATIONS = {
         "the forward iteration stops too early: iterate until ‖T(u) − u‖ ≤ tol ‖u‖"
     ),
     "too_few_adjoint_iterations": "the adjoint solve stops too early: tighten its tolerance",
-    "global_stopping": "one stopping test for the whole batch: test the residual of every image",
     "hidden_precision": "the error is that of a lower precision: keep the given one throughout",
     "transposed_image": "rows and columns are exchanged: images are (N, C, H, W)",
     "flipped_image": "the image is turned by 180°",
@@ -113,20 +121,31 @@ EXPLANATIONS = {
     "border": "agrees inside and differs in a border: compare the boundary",
     "modifies_arguments": "an argument is changed in place: copy it first",
     "returns_view": "the result shares memory with an argument: return a copy",
-    "stale_state": "the result depends on earlier calls: keep nothing between calls",
-    "not_deterministic": "two equal calls differ: fix seeds and the order of sums",
-    "leaks_between_images": "an image influences the result of another: treat each by itself",
-    "batch_global_stopping": "results depend on the batch: test the residual of every image",
+    "stale_state": (
+        "the result depends on earlier calls: look for caches keyed on too little, such as "
+        "filters or a linearisation kept from another problem"
+    ),
+    "not_deterministic": (
+        "two equal calls differ: look for unseeded random numbers or uninitialised memory"
+    ),
+    "leaks_between_images": (
+        "an image influences the result of another: look for sums, means or norms over the batch"
+    ),
+    "batch_global_stopping": (
+        "the stopping test looks at the whole batch: test each image against its own norm"
+    ),
     "raised": "the call raised an exception",
     "wrong_shape": "the result has the wrong shape",
-    "wrong_dtype": "the result has the wrong dtype: keep that of the arguments",
+    "wrong_dtype": "the result has the wrong dtype: look for a cast, or constants that promote",
     "wrong_type": "the result is no array: return NumPy, or anything with __dlpack__",
     "wrong_entries": "the mapping holds other names than those of the parameters",
     "not_adjoint": "the products with ∂T and (∂T)ᵀ do not pair: ⟨∂T v, w⟩ ≠ ⟨v, (∂T)ᵀ w⟩",
     "not_symmetric": "the Hessian product is not symmetric: ⟨H v, w⟩ ≠ ⟨v, H w⟩",
-    "not_linear": "the product is not linear in its direction",
+    "not_linear": (
+        "the product is not linear in its direction: look for clipping or finite differences"
+    ),
     "not_finite": "the result holds NaN or infinity",
-    "hangs": "the call did not return within the time limit",
+    "hangs": "the call did not return within the time limit: look for a loop that cannot end",
 }
 
 

@@ -7,10 +7,26 @@ from typing import Any
 import numpy as np
 
 from refimpl.crosscheck.parts import Linear, Parts, make_bank, make_operator
-from refimpl.crosscheck.suspects.banks import PaddedResponses, Rearranged, flip, transpose
+from refimpl.crosscheck.suspects.banks import (
+    InsideOnly,
+    PaddedResponses,
+    Rearranged,
+    flip,
+    flip_columns,
+    flip_rows,
+    reverse_channels,
+    transpose,
+)
 from refimpl.crosscheck.suspects.evidence import Evidence
 from refimpl.crosscheck.suspects.mutants import Mutant
-from refimpl.operators import BOUNDARIES
+from refimpl.operators import BOUNDARIES, FilterBank
+
+REARRANGED = {
+    "filters_flipped": flip,
+    "filter_rows_flipped": flip_rows,
+    "filter_columns_flipped": flip_columns,
+    "channels_reversed": reverse_channels,
+}
 
 
 def analysed_by(parts: Parts, bank: Any) -> Parts:
@@ -27,10 +43,13 @@ def filters(evidence: Evidence) -> Iterator[Mutant]:
     """A or C or both flipped or transposed, and C replaced by A."""
     p = evidence.parts
     if evidence.case.analysis == "convolution":
-        square = p.A.shape[-1] == p.A.shape[-2]
-        changes = {"filters_flipped": flip} | ({"filters_transposed": transpose} if square else {})
-        for slug, change in changes.items():
+        for slug, change in REARRANGED.items():
             yield from _everywhere(slug, p, Rearranged(p.analysis, change))
+        F, _, h, w = p.A.shape
+        tall = FilterBank(p.image_shape, (F, w, h), evidence.case.boundary)
+        yield from _everywhere("filters_transposed", p, Rearranged(tall, transpose))
+        inside = InsideOnly(p.analysis, np.asarray)
+        yield from _everywhere("border_responses_dropped", p, inside)
     if not p.tied:
         yield Mutant("c_ignored", replace(p, C=p.A, tied=True))
         yield Mutant("c_ignored", replace(p, C=p.A))
@@ -118,9 +137,8 @@ def _kernels(evidence: Evidence) -> Iterator[Mutant]:
     flipped = make_operator(case, kernel=flip(kernel))
     yield Mutant("kernel_flipped", operated_by(p, flipped))
     yield Mutant("kernel_flipped", replace(p, operator=Linear.of(flipped)))
-    if kernel.shape[0] == kernel.shape[1]:
-        other = make_operator(case, kernel=transpose(kernel))
-        yield Mutant("kernel_transposed", operated_by(p, other))
+    other = make_operator(case, kernel=transpose(kernel))
+    yield Mutant("kernel_transposed", operated_by(p, other))
     yield Mutant("kernel_adjoint_missing", replace(p, operator_adjoint=p.operator))
     padded = Linear.of(flipped)
     yield Mutant("operator_padding_adjoint_missing", replace(p, operator_adjoint=padded))

@@ -12,7 +12,7 @@ import numpy as np
 
 from refimpl.arrays import Array
 from refimpl.crosscheck.parts import Normalizer, Parts
-from refimpl.crosscheck.reference import potential_parameters
+from refimpl.crosscheck.problem import all_parameters
 from refimpl.crosscheck.suspects.evidence import Evidence
 from refimpl.crosscheck.suspects.scaling import factors
 from refimpl.operators import DenseBank, FilterBank
@@ -36,6 +36,7 @@ def numbers(evidence: Evidence) -> Iterator[Mutant]:
         *([] if evidence.solved else [("tau_ignored", {"tau": 1.0})]),
         ("data_term_missing", {"lam": 0.0}),
         ("field_missing", {"gamma": 0.0}),
+        ("data_sign", {"y": -p.y}),
         ("lambda_gamma_exchanged", {"lam": gamma, "gamma": lam}),
         ("lambda_on_field", {"lam": 1.0, "gamma": both}),
         ("lambda_on_field", {"gamma": both}),
@@ -73,6 +74,20 @@ def bias_and_weights(evidence: Evidence) -> Iterator[Mutant]:
         ("weights_root", {"weights": np.sqrt(abs(w))}),
     ):
         yield Mutant(slug, replace(p, **changes))
+    for power in (0, 1):
+        yield Mutant("weights_inside_sigma", weighted_inside(p, power))
+
+
+def weighted_inside(parts: Parts, power: int) -> Parts:
+    """w σ(w z), the derivative of φ(w z), or σ(w z) for `power` 0, in the place of w σ(z)."""
+    w = parts.analysis.per_filter(parts.weights)
+    return replace(
+        parts,
+        weights=np.ones_like(parts.weights),
+        phi=lambda z: parts.phi(w * z),
+        sigma=lambda z: w**power * parts.sigma(w * z),
+        slope=lambda z: w ** (1 + power) * parts.slope(w * z),
+    )
 
 
 def with_potential(parts: Parts, potential: Potential) -> Parts:
@@ -92,7 +107,7 @@ def potentials(evidence: Evidence) -> Iterator[Mutant]:
         if name != case.potential:
             for other in parametrised(name, case):
                 yield from _everywhere_and_in_slope(p, f"wrong_potential:{name}", other)
-    own = potential_parameters(case)
+    own = all_parameters(case)
     for name, x in own.items():
         default = getattr(POTENTIALS[case.potential](), name)
         for value in {default, 1.0, 1 / x, x**2, np.sqrt(x), 2 * x, x / 2} - {x}:
@@ -106,7 +121,7 @@ def parametrised(name: str, case) -> list[Potential]:
     """A potential with its default parameter, and with the one of the case."""
     found = [make_potential(name)]
     parameters = [f.name for f in fields(POTENTIALS[name])]
-    for value in potential_parameters(case).values():
+    for value in all_parameters(case).values():
         found += [make_potential(name, **{key: value}) for key in parameters]
     return found
 
@@ -188,7 +203,10 @@ def normalisations(evidence: Evidence) -> Iterator[Mutant]:
     yield Mutant("norm_frobenius", replace(p, normalizer=Frobenius(n.size)))
     if isinstance(n.bank, FilterBank):
         yield Mutant("norm_of_reshaped_filters", replace(p, normalizer=OfReshapedFilters(n.size)))
-        F, _, h, w = n.bank.coefficients_shape
+        F, C, h, w = n.bank.coefficients_shape
+        for patch in {(h, w), (2 * h, 2 * w), (8, 8)} - {n.bank.image_shape[1:]}:
+            bank = FilterBank((C, *patch), (F, h, w), n.bank.boundary)
+            yield Mutant("norm_of_patch", replace(p, normalizer=n._replace(bank=bank)))
         for boundary in ("periodic", "zero"):
             bank = FilterBank(n.bank.image_shape, (F, h, w), boundary)
             other = replace(p, normalizer=n._replace(bank=bank))

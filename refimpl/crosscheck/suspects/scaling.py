@@ -13,22 +13,32 @@ DIGITS = 4
 
 # A number this near to 1 is rounding or chance, not a factor.
 LEAST = 0.01
+
+# What a factor of a hypergradient says of the adjoint state, in which it is linear.
+OF_ADJOINT = {
+    "zero": "adjoint_zero",
+    "tau": "adjoint_scaled_by_tau",
+    "one_over_tau": "adjoint_scaled_by_tau",
+}
 TERMS = ("state_term_factor", "data_term_factor", "field_term_factor")
 
 
 def factors(evidence: Evidence) -> dict[str, float]:
     """Factors that programs are off by, by name, with their values in this case."""
-    case, shape = evidence.case, evidence.case.arrays["u"].shape
-    N, C, H, W = shape
+    case, (N, C, H, W) = evidence.case, evidence.case.arrays["u"].shape
+    rows, each = len(case.arrays["A"]), 1 if case.analysis == "dense" else H * W
     numbers = {"tau": case.tau, "lambda": case.lam, "gamma": case.gamma}
     counts = {
-        "batch": N,
         "pixels": C * H * W,
         "channels": C,
         "pixels_of_channel": H * W,
-        "filters": len(case.arrays["A"]),
+        "filters": rows,
+        "responses": rows * each,
+        "measurements": case.arrays["y"][0].size,
     }
-    named = {"two": 2.0, "half": 0.5, "minus_one": -1.0, "zero": 0.0}
+    # A factor N fails at batches only, which may all be of two: it goes before 2 and 1/2.
+    named = {"batch": N, "one_over_batch": 1 / N}
+    named |= {"two": 2.0, "half": 0.5, "minus_one": -1.0, "zero": 0.0}
     for name, value in (numbers | counts).items():
         named |= {name: value, f"one_over_{name}": 1 / value}
     return named
@@ -54,8 +64,8 @@ def slug_of(name: str) -> str:
 def scaled(evidence: Evidence) -> Iterator[Prediction]:
     """The output times a factor with a name."""
     for name, factor in factors(evidence).items():
-        slug = "adjoint_zero" if name == "zero" and evidence.hypergradient else slug_of(name)
-        yield Prediction(slug, factor * evidence.expected)
+        slug = OF_ADJOINT.get(name) if evidence.hypergradient else None
+        yield Prediction(slug or slug_of(name), factor * evidence.expected)
     n = evidence.case.arrays["u"].size
     yield Prediction("sum_not_mean", n * evidence.expected)
     yield Prediction("mean_not_sum", evidence.expected / n)
@@ -90,20 +100,19 @@ def known_terms(evidence: Evidence) -> tuple[Array, ...] | None:
     return zero, *others
 
 
+def other(evidence: Evidence) -> Iterator[Prediction]:
+    """Numbers without a name."""
+    yield from other_factor(evidence)
+    yield from combined(evidence)
+
+
 def combined(evidence: Evidence) -> Iterator[Prediction]:
-    """A linear combination of the known terms in which one or more coefficients are not 1."""
-    found = known_terms(evidence)
-    if found is None:
-        return
-    columns = np.stack([x.ravel() for x in found], axis=1)
-    present = [k for k in range(3) if columns[:, k].any()]
-    best = np.linalg.lstsq(columns[:, present], evidence.value.ravel(), rcond=None)[0]
-    if np.linalg.matrix_rank(columns[:, present]) < len(present):
-        return
-    coefficients = dict(zip(present, best))
-    wrong = [k for k, c in coefficients.items() if abs(c - 1) > LEAST]
-    if len(wrong) == 1:
-        value = sum(c * found[k] for k, c in coefficients.items())
-        number = f"{coefficients[wrong[0]]:.{DIGITS}g}"
-        missing = abs(coefficients[wrong[0]]) < LEAST
-        yield Prediction(f"{TERMS[wrong[0]]}:{'zero' if missing else number}", value)
+    """One of the known terms times a number in place of 1; several may fit where K is simple."""
+    for k, term in enumerate(known_terms(evidence) or ()):
+        size = float(np.vdot(term, term))
+        if size == 0:
+            continue
+        change = float(np.vdot(term, evidence.value - evidence.expected)) / size
+        if abs(change) > LEAST:
+            number = "zero" if abs(1 + change) < LEAST else f"{1 + change:.{DIGITS}g}"
+            yield Prediction(f"{TERMS[k]}:{number}", evidence.expected + change * term)

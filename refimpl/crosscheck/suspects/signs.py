@@ -20,8 +20,9 @@ MOST_STATES = 40
 UNFINISHED = 0.05
 
 # Next lower precision, with the least and the largest relative error that it explains: from a
-# hundredth of float32's roundoff to a thousand; from a part of float16's to a few of bfloat16's.
-LOWER = {"float64": (np.float32, 1e-9, 1e-4), "float32": (np.float16, 2e-5, 0.03)}
+# thousandth of float32's roundoff, where one small term has it, to a thousand; from a hundredth of
+# float16's to a few of bfloat16's.
+LOWER = {"float64": (np.float32, 1e-10, 1e-4), "float32": (np.float16, 1e-5, 0.03)}
 
 
 def rearranged(evidence: Evidence) -> Iterator[Prediction]:
@@ -104,16 +105,12 @@ def unfinished(evidence: Evidence) -> bool:
     """Whether the residual of the state is above what was asked, and the state is near u*."""
     residuals, sizes = _residuals(evidence), norm(evidence.value)
     near = evidence.error <= UNFINISHED * np.linalg.norm(evidence.expected)
-    return bool(near and (residuals > 2 * _asked(evidence) * sizes).any())
+    return bool(near and (residuals > 2 * evidence.reference.tol * sizes).any())
 
 
 def _residuals(evidence: Evidence) -> Array:
     """‖T(u) − u‖ of each image at the value."""
     return evidence.parts.tau * norm(sum(terms(evidence.parts, evidence.value)))
-
-
-def _asked(evidence: Evidence) -> float:
-    return evidence.reference.tol
 
 
 def small(evidence: Evidence) -> bool:

@@ -1,0 +1,137 @@
+"""What a planted fault is: a class of overrides to be mixed into a correct backend.
+
+    @fault("apply", "filters_flipped")
+    class FiltersFlipped:
+        def analyse(self, p, A, u):
+            return super().analyse(p, turned(A), u)
+
+The decorator records the first stage that must disagree and the causes that count as right. The
+same class serves both frameworks: arrays have the same methods in both as far as faults need
+them, and the functions of this module cover the rest.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+BOTH = ("torch", "jax")
+LOWER = {"float64": "float32", "float32": "float16"}
+
+
+class Fault(NamedTuple):
+    """A planted fault.
+
+    Attributes
+    ----------
+    name : str
+    stage : str
+        The first stage that must disagree.
+    causes : tuple of str
+        Slugs that count as the right diagnosis.
+    overrides : type
+        Mixed in before the class of a correct backend.
+    frameworks : tuple of str
+    time_limit : float
+        Seconds for a call.
+    """
+
+    name: str
+    stage: str
+    causes: tuple[str, ...]
+    overrides: type
+    frameworks: tuple[str, ...] = BOTH
+    time_limit: float = 60.0
+
+
+def fault(stage: str, *causes: str, **options: Any) -> Callable[[type], type]:
+    """Mark a class of overrides as a planted fault."""
+
+    def mark(overrides: type) -> type:
+        overrides.fault = Fault(overrides.__name__, stage, causes, overrides, **options)
+        return overrides
+
+    return mark
+
+
+def faults_of(module: ModuleType) -> list[Fault]:
+    """The faults that a module plants, in the order of its text."""
+    return [x.fault for x in vars(module).values() if isinstance(x, type) and hasattr(x, "fault")]
+
+
+def planted(fault: Fault, base: type) -> type:
+    """The correct backend with the fault."""
+    return type(fault.name, (fault.overrides, base), {})
+
+
+# What the two frameworks write differently.
+
+
+def framework(x: Any) -> ModuleType:
+    """torch or jax.numpy, whichever an array belongs to."""
+    if type(x).__module__.startswith("torch"):
+        import torch
+
+        return torch
+    import jax.numpy
+
+    return jax.numpy
+
+
+def transforms(x: Any) -> Any:
+    """The module with jvp(f, (x,), (v,)) and vjp(f, x)."""
+    if type(x).__module__.startswith("torch"):
+        import torch.func
+
+        return torch.func
+    import jax
+
+    return jax
+
+
+def flipped(x: Any, *axes: int) -> Any:
+    """x with axes reversed."""
+    return framework(x).flip(x, axes)
+
+
+def cast(x: Any, dtype: str) -> Any:
+    """x in a precision, given by name."""
+    if hasattr(x, "astype"):
+        return x.astype(dtype)
+    return x.to(getattr(framework(x), dtype))
+
+
+def name_of_dtype(x: Any) -> str:
+    """float64 or float32."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def rounded(x: Any) -> Any:
+    """x rounded to the next lower precision and back."""
+    own = name_of_dtype(x)
+    return cast(cast(x, LOWER[own]), own)
+
+
+def constant(x: Any) -> Any:
+    """x, cut off from differentiation."""
+    if hasattr(x, "detach"):
+        return x.detach()
+    import jax
+
+    return jax.lax.stop_gradient(x)
+
+
+def random_like(x: Any, rng: np.random.Generator) -> Any:
+    """Standard normal numbers in the shape, precision and framework of x."""
+    return framework(x).asarray(rng.standard_normal(x.shape).astype(name_of_dtype(x)))
+
+
+def broadcast(x: Any, like: Any) -> Any:
+    """x in the shape of another array."""
+    return x + 0 * like
+
+
+def image_norms(x: Any) -> Any:
+    """‖x‖ of every image."""
+    return (x**2).reshape(len(x), -1).sum(1) ** 0.5
