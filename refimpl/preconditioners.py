@@ -15,11 +15,12 @@ takes a linearisation and returns the map r ↦ M⁻¹ r.
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from refimpl.arrays import Array
 from refimpl.maps import StepLinearization
 from refimpl.operators import DenseBank, Identity, Mask
+from refimpl.results import BreakdownError
 
 # Smaller entries of a diagonal or symbol, relative to the largest, are lifted to this.
 LIFT = 1e-3
@@ -117,14 +118,17 @@ def central_impulse(u: Array, channel: int = 0) -> Array:
 
 
 def cholesky(linearization: StepLinearization) -> Callable[[Array], Array]:
-    """r ↦ M⁻¹ r with M = λ KᵀK + Bᵀ diag(max(d̄, 0)) B + 1e-6 ‖M‖_max, by Cholesky's factors.
+    """r ↦ M⁻¹ r with M = λ KᵀK + Bᵀ diag(max(d̄, 0)) B + shift, by Cholesky's factors.
 
     B = (A + C)/2 and d̄, the mean of d over the images, make M symmetric and the same for every
     image; it is J itself, up to the shift, for a tied model whose σ′ does not depend on the
-    image. The shift keeps M definite where a mask hides pixels that no response reads.
+    image. The shift keeps M definite where a mask hides pixels that no response reads: 1e-6 of
+    the largest diagonal entry, or what rounding needs, or 1 where M = 0.
 
     Raises
     ------
+    BreakdownError
+        If M is not finite.
     ValueError
         For a filter bank, whose J is better not formed as a matrix.
     """
@@ -135,8 +139,12 @@ def cholesky(linearization: StepLinearization) -> Callable[[Array], Array]:
     B = theta.A if theta.tied else (theta.A + theta.C) / 2
     rooted = np.sqrt(weights)[:, None] * B  # XᵀX costs half of what XᵀY does
     M = rooted.T @ rooted + gram_matrix(linearization)
-    M[np.diag_indices_from(M)] += CHOLESKY_SHIFT * np.diag(M).max()
-    factors = cho_factor(M, overwrite_a=True)
+    rounding = float(sum(B.shape) * np.finfo(M.dtype).eps)
+    M[np.diag_indices_from(M)] += max(CHOLESKY_SHIFT, rounding) * np.diag(M).max() or 1
+    try:
+        factors = cho_factor(M, overwrite_a=True)
+    except (LinAlgError, ValueError) as error:
+        raise BreakdownError(f"cholesky: {error}; use the preconditioner 'jacobi'") from error
     return lambda r: cho_solve(factors, r.reshape(len(r), -1).T).T.reshape(r.shape)
 
 

@@ -15,6 +15,7 @@ from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask
 from refimpl.parameters import make_parameters
 from refimpl.potentials import LogCosh, Quadratic
 from refimpl.preconditioners import PRECONDITIONERS, cholesky, circulant, jacobi
+from refimpl.results import BreakdownError
 from strategies import generator, normal
 
 
@@ -72,6 +73,26 @@ def test_cholesky_uses_the_mean_of_both_banks_and_of_the_images():
     r = normal(generator(1), lin.u.shape)
     expected = np.linalg.solve(M, r.reshape(len(r), -1).T).T.reshape(r.shape)
     np.testing.assert_allclose(cholesky(lin)(r), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_cholesky_survives_rounding_where_most_is_hidden(count):
+    image = (1, 16, 16)
+    mask = np.zeros(image[1:], bool)
+    mask[0, 0] = True
+    rng = generator(0)
+    A = (normal(rng, (count, 256)) / 256 + 3 / 256).astype(np.float32)
+    y = normal(rng, (1, *image), np.float32)
+    field = make_field(DenseBank(image, count), Quadratic(), make_parameters(A))
+    lin = make_step(DataFit(Mask(mask, image), y), field, 0.1).linearize(y)
+    assert np.isfinite(cholesky(lin)(y)).all()
+
+
+def test_cholesky_of_infinity_breaks_down():
+    lin = linearization(Identity(IMAGE), dense=True)
+    huge = replace(lin, field=replace(lin.field, d=np.full_like(lin.field.d, np.inf)))
+    with pytest.raises(BreakdownError, match="jacobi"), np.errstate(invalid="ignore"):
+        cholesky(huge)
 
 
 def test_cholesky_refuses_a_filter_bank():

@@ -200,3 +200,14 @@ def test_verdicts_are_in_the_order_of_stages():
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make_reference(make_case("quadratic"), **options)
+
+
+def test_reference_never_disagrees_with_itself_where_nothing_is_known():
+    mask = np.ones((5, 6))
+    mask[0, :2] = 0
+    case = make_case("quadratic", operator="mask", optional=True)
+    y = case.arrays["y"] * mask
+    arrays = case.arrays | {"mask": mask, "y": y, "target": y}
+    arrays["weights"] = np.zeros(len(arrays["A"]))
+    reference = make_reference(replace(case, arrays=arrays))
+    assert not any(v.agrees is False for v in judge(reference, reference.outputs))

@@ -6,7 +6,6 @@ formulas are those of textbooks; `refimpl.potentials` has forms that also surviv
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -22,9 +21,16 @@ def relu(z: Array) -> Array:
 
 
 def log_cosh(z: Array, slope: float) -> Array:
-    """log cosh(x) / χ = (x + log(1 + e^−2x) − log 2) / χ with x = χ z."""
+    """log cosh(x) / χ with x = χ z: log(1 + 2 sinh²(x/2)), or |x| + log(1 + e^−2|x|) − log 2.
+
+    The first keeps the digits of φ and σ near 0, the second does not overflow.
+    """
     x = slope * z
-    return (x - jax.nn.log_sigmoid(2 * x) - math.log(2)) / slope
+    near = jnp.abs(x) < 1
+    small, large = jnp.where(near, x, 0 * x), jnp.where(near, 1 + 0 * x, jnp.abs(x))
+    inner = jnp.log1p(2 * jnp.sinh(small / 2) ** 2)
+    outer = large + jnp.log1p(jnp.exp(-2 * large)) - math.log(2)
+    return jnp.where(near, inner, outer) / slope
 
 
 def huber(z: Array, delta: float) -> Array:

@@ -8,7 +8,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def shrink(z: Tensor, threshold: float) -> Tensor:
@@ -22,9 +21,16 @@ def relu(z: Tensor) -> Tensor:
 
 
 def log_cosh(z: Tensor, slope: float) -> Tensor:
-    """log cosh(x) / χ = (x + log(1 + e^−2x) − log 2) / χ with x = χ z."""
+    """log cosh(x) / χ with x = χ z: log(1 + 2 sinh²(x/2)), or |x| + log(1 + e^−2|x|) − log 2.
+
+    The first keeps the digits of φ and σ near 0, the second does not overflow.
+    """
     x = slope * z
-    return (x - functional.logsigmoid(2 * x) - math.log(2)) / slope
+    near = torch.abs(x) < 1
+    small, large = torch.where(near, x, 0 * x), torch.where(near, 1 + 0 * x, torch.abs(x))
+    inner = torch.log1p(2 * torch.sinh(small / 2) ** 2)
+    outer = large + torch.log1p(torch.exp(-2 * large)) - math.log(2)
+    return torch.where(near, inner, outer) / slope
 
 
 def huber(z: Tensor, delta: float) -> Tensor:

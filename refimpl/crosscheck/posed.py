@@ -66,7 +66,7 @@ def unique(system: System, potential: Potential, star: Array, J: Array) -> bool:
     parts = system.acting
     if certified_monotone(system, potential):
         return True
-    if parts.tied and potential.convex:
+    if parts.tied and potential.convex and (parts.weights >= 0).all():
         return bool(np.linalg.eigvalsh(J).min() > 0)
     starts = (np.zeros_like(star), -2 * star, star + 3 * parts.target)
     others = (system.fixed_point(start) for start in starts)

@@ -113,7 +113,9 @@ def allowed(case: Case, precision: np.dtype, result: CaseResult, tol: float) -> 
         tolerances = local_tolerances(case, eps, local)
         tolerances |= solved_tolerances(case, eps, result, tol)
     for name, tolerance in tolerances.items():
-        if not tolerance <= LARGEST_TOLERANCE * np.linalg.norm(outputs[name]) and tolerance > 0:
+        if np.isnan(tolerance):  # 0 · ∞: nothing is known
+            tolerances[name] = np.inf
+        elif tolerance > LARGEST_TOLERANCE * np.linalg.norm(outputs[name]):
             tolerances[name] = small_output(outputs[name], tolerance, eps)
     return tolerances
 
