@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl import solvers
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array, as_images, norm
 from refimpl.maps import Step, StepLinearization, TiedStepLinearization
 from refimpl.parameters import Parameters, add
 from refimpl.preconditioners import find_preconditioner
@@ -84,9 +84,18 @@ def hypergradient(
     NotConvergedError
         If the state or the adjoint did not converge and `allow_unconverged` is False.
     TypeError
-        For "cg" on an untied model, whose Jacobian is not symmetric.
+        For "cg" on an untied model, whose Jacobian is not symmetric, or a `state` that is no
+        SolverResult.
+    ValueError
+        If `loss_gradient` does not hold images like those of `state`, or is not finite.
     """
+    if not isinstance(state, SolverResult):
+        raise TypeError(
+            f"hypergradient: state is a {type(state).__name__}, expected the SolverResult that a "
+            "forward solver returns, which says whether it converged"
+        )
     _require(state, "the forward solve", allow_unconverged)
+    as_images(loss_gradient, "loss_gradient", state.x.shape[1:])
     linearization = step.linearize(state.x)
     adjoint = solve_adjoint(linearization, loss_gradient, method=method, tol=tol, **options)
     exact = method != "jacobian_free"

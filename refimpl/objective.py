@@ -20,13 +20,24 @@ from refimpl.results import SolverResult
 
 
 def squared_loss(u: Array, truth: Array) -> float:
-    """ℓ(u) = mean over all entries of (u − u†)², E11."""
+    """ℓ(u) = mean over all entries of (u − u†)², E11; ValueError for arrays of unequal shape."""
+    require_same_shape(u, truth)
     return float(np.mean((u - truth) ** 2))
 
 
 def squared_loss_gradient(u: Array, truth: Array) -> Array:
     """∇ℓ(u) = 2 (u − u†) / n with n the number of entries of the whole batch."""
+    require_same_shape(u, truth)
     return (2 / u.size) * (u - truth)
+
+
+def require_same_shape(u: Array, truth: Array) -> None:
+    """Raise ValueError unless u and u† have one shape: broadcasting would change the mean."""
+    if np.shape(u) != np.shape(truth):
+        raise ValueError(
+            f"loss: u has shape {np.shape(u)}, truth {np.shape(truth)}; pass images that belong "
+            "together, (N, C, H, W) both"
+        )
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ SOME = (
     "ModifiesTangent",
     "EnergyColumn",
     "FixedIterations",
-    "NeumannThree",
 )
 
 

@@ -346,3 +346,17 @@ def test_the_loss_gradient_is_the_derivative_of_the_loss():
     u, truth, d = normal(rng, (3, 2, 1, 4, 5))
     slope = squared_loss(u + 1e-3 * d, truth) - squared_loss(u - 1e-3 * d, truth)
     assert slope / 2e-3 == pytest.approx(np.sum(squared_loss_gradient(u, truth) * d), rel=1e-9)
+
+
+def test_hypergradient_wants_a_result_and_a_loss_gradient_of_its_shape():
+    bank = FilterBank((1, 5, 6), (2, 3, 3))
+    A = normal(generator(0), bank.coefficients_shape)
+    y = normal(generator(1), (2, 1, 5, 6))
+    step = make_step(DataFit(Identity((1, 5, 6)), y), make_field(bank, LogCosh(), A), 0.01)
+    state = reconstruct(step, method="newton")
+    with pytest.raises(TypeError, match="SolverResult"):
+        hypergradient(step, state.x, y)
+    with pytest.raises(ValueError, match="loss_gradient"):
+        hypergradient(step, state, y[:, :, :4])
+    with pytest.raises(ValueError, match="truth"):
+        squared_loss_gradient(state.x, y[0])

@@ -33,6 +33,13 @@ def add_crosscheck(commands) -> None:
         "--time-limit", type=float, default=10.0, metavar="S", help="for each call (default: 10)"
     )
     parser.add_argument(
+        "--budget",
+        type=float,
+        default=45.0,
+        metavar="S",
+        help="no case is begun after three quarters of it (default: 45)",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write the smallest failing case of each stage"
     )
     _add_formats(parser)
@@ -74,6 +81,7 @@ def run_crosscheck(options: argparse.Namespace) -> int:
                 precision=options.precision,
                 stages=options.stages.split(",") if options.stages else None,
                 time_limit=options.time_limit,
+                budget=options.budget,
                 out=options.out,
                 on_verdict=_progress(),
             )

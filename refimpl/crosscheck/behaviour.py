@@ -134,7 +134,7 @@ def depends(probe: Probe, part: str, case: Case) -> bool:
         return part not in ("state", "tangent", "target") or (
             part == "target" and probe.stage == "hypergradient"
         )
-    return probe.ratio(local_outputs(probe, case), probe.reference.outputs) > LOOSER
+    return probe.ratio(local_outputs(probe, case), probe.reference.outputs) > RESIDUAL_SLACK
 
 
 def same_outputs(given: Outputs, expected: Outputs) -> bool:

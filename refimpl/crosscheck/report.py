@@ -57,7 +57,8 @@ def cause(stage: StageReport) -> str:
 def explained(stage: StageReport) -> list[str]:
     """The lines on one wrong stage, fewer if it inherits; those on one that cannot be judged."""
     if stage.verdict == CANNOT_JUDGE:
-        return ["", f"{stage.stage}: {'; '.join(stage.details) or 'no case has it'}"]
+        known = "; ".join(stage.details) or "the backend offers it for none of these cases"
+        return ["", f"{stage.stage}: {known}"]
     if stage.verdict != DISAGREES or stage.inherits:
         return []
     known = f"{stage.causes[0]}. {stage.explanation}" if stage.causes else "no known cause fits."
