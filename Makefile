@@ -24,7 +24,7 @@ figures: .venv/.installed
 	$(PYTHON) -m figures $(if $(QUICK),--quick)
 
 test: .venv/.installed-test
-	$(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: .venv/.installed-test
 	$(PYTHON) -m figures.benchmark
