@@ -55,7 +55,7 @@ SCALINGS = [
 
 
 @pytest.mark.parametrize(("slug", "name", "factor"), SCALINGS)
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", ["float64"])
 def test_scaled_output_is_named(slug, name, factor, precision):
     assert planted(scaled(name, factor), name, precision=precision)[0] == slug
 
