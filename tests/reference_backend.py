@@ -4,14 +4,10 @@ import numpy as np
 
 from refimpl.arrays import norm
 from refimpl.cases import Case, build_step
-from refimpl.cases.case import build_model, raw_parameters
+from refimpl.cases.case import SETTINGS, build_model, raw_parameters
 from refimpl.crosscheck.problem import ARRAYS
 
 MAX_ITERATIONS = 5_000
-SETTINGS = (
-    "operator operator_boundary analysis boundary potential potential_parameters tied tau lam "
-    "gamma norm"
-).split()
 
 
 def case_of(problem, **arrays):

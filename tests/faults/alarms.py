@@ -4,11 +4,13 @@ Runs of fifty cases through every stage with the checks of behaviour at a few of
 command; the seeds counted are those of cases.
 """
 
+import math
 from typing import NamedTuple
 
 from faults import runs
 from refimpl.backends import make_backend
 from refimpl.crosscheck import run
+from refimpl.crosscheck.results import DISAGREES
 
 CASES = 50
 
@@ -44,7 +46,7 @@ def tried(trial: Trial) -> Alarm:
         f"(seed {stage.worst_seed}, {stage.worst_output}: {stage.digits} digits of "
         f"{stage.expected_digits}) {'; '.join(stage.details)}"
         for stage in report.stages
-        if stage.verdict == "DISAGREES"
+        if stage.verdict == DISAGREES
     )
     return Alarm(trial, report.cases, complaints)
 
@@ -55,7 +57,7 @@ def study(frameworks: tuple[str, ...], precisions: tuple[str, ...], seeds: int) 
         Trial(framework, precision, seed)
         for framework in frameworks
         for precision in precisions
-        for seed in range(-(-seeds // CASES))
+        for seed in range(math.ceil(seeds / CASES))
     ]
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for alarm in runs.in_parallel(tried, trials):

@@ -1,10 +1,10 @@
 """Faults that show when a backend is called more than once, on batches, or on odd inputs."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
-from faults.derivatives import backend_view
 from faults.fault import (
     broadcast,
     cast,
@@ -15,6 +15,7 @@ from faults.fault import (
     name_of_dtype,
     random_like,
 )
+from refimpl.backends.problems import view
 
 
 class Picard:
@@ -23,7 +24,7 @@ class Picard:
     most = 3000
 
     def solve(self, settings, arrays, theta, tol):
-        p = backend_view(settings, arrays)
+        p = view(settings, arrays)
         u, step = self.transpose(p, p.y), self._program("step", settings)
         for k in range(self.most):
             new = step(arrays, theta, u)
@@ -81,7 +82,7 @@ class KeepsFirstFilters:
     def apply(self, problem, u):
         self.kept = vars(self).get("kept", {})
         key = (tuple(problem.A.shape), tuple(u.shape))
-        return super().apply(with_arrays(problem, A=self.kept.setdefault(key, problem.A)), u)
+        return super().apply(replace(problem, A=self.kept.setdefault(key, problem.A)), u)
 
 
 @fault("jvp", "stale_state")
@@ -109,13 +110,6 @@ class KeepsFixedPoint:
         if key not in self.kept:
             self.kept[key] = super().fixed_point(problem, tol=tol)
         return self.kept[key] + 0
-
-
-def with_arrays(problem, **arrays):
-    """A problem with some arrays exchanged."""
-    from dataclasses import replace
-
-    return replace(problem, **arrays)
 
 
 @fault("apply", "modifies_arguments", frameworks=("torch",))

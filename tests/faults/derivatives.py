@@ -3,6 +3,7 @@
 from functools import partial
 
 from faults.fault import fault, image_norms, transforms
+from refimpl.backends.problems import view
 
 
 def slope(backend, p, z):
@@ -328,7 +329,7 @@ class AdjointNotTransposed:
     """(I − ∂T) q = b. Untied."""
 
     def solve_adjoint(self, settings, arrays, theta, u, b, tol):
-        theta = self.used(backend_view(settings, arrays), theta)
+        theta = self.used(view(settings, arrays), theta)
         settings = settings._replace(norm=None)
         tangent = partial(self._program("step_jvp", settings), arrays, theta, u)
         return neumann(tangent, b, 1000, tol / 10)
@@ -340,19 +341,12 @@ class GradientAtStart:
 
     def hypergradient(self, problem, *, tol):
         settings, arrays, theta = self._parts(problem)
-        p = backend_view(settings, arrays)
+        p = view(settings, arrays)
         u, star = self.transpose(p, p.y), self.solve(settings, arrays, theta, tol)
         b = 2 / u.reshape(-1).shape[0] * (u - p.target)
         q = self.solve_adjoint(settings, arrays, theta, u, b, tol)
         found = self._program("step_params_vjp", settings)(arrays, theta, u, q)
         return dict(found) | {"loss": self.loss(p, star)}
-
-
-def backend_view(settings, arrays):
-    """Settings and arrays as the maps read them."""
-    from refimpl.backends.problems import view
-
-    return view(settings, arrays)
 
 
 class Unrolled:
@@ -361,7 +355,7 @@ class Unrolled:
     steps = 5
 
     def implicit(self, settings, arrays, theta, tol):
-        p = backend_view(settings, arrays)
+        p = view(settings, arrays)
         u = self.start_of(p)
         for _ in range(self.steps):
             u = self.step(p, theta, u)

@@ -1,6 +1,7 @@
 """Faults in the formula: constants, bias, weights, potentials, sums, signs."""
 
 from faults.fault import fault
+from refimpl.potentials import make_potential
 
 
 class Written:
@@ -244,15 +245,13 @@ class TanhForClip(OtherSettings):
         return other if s.potential == "huber" else {}
 
 
-DEFAULTS = {"threshold": 0.1, "slope": 1.0, "nu": 0.1, "delta": 1.0}
-
-
 @fault("apply", "wrong_potential_parameter")
 class DefaultParameters(OtherSettings):
     """Parameters of the potential are not passed on."""
 
     def misread(self, s):
-        pairs = tuple((name, DEFAULTS[name]) for name, _ in s.potential_parameters)
+        default = make_potential(s.potential)
+        pairs = tuple((name, getattr(default, name)) for name, _ in s.potential_parameters)
         return {"potential_parameters": pairs}
 
 
