@@ -23,8 +23,9 @@ help:
 figures: .venv/.installed
 	$(PYTHON) -m figures $(if $(QUICK),--quick)
 
+# One process per core, so one thread in each.
 test: .venv/.installed-test
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: .venv/.installed-test
 	$(PYTHON) -m figures.benchmark

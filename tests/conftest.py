@@ -4,5 +4,5 @@ import os
 
 from hypothesis import settings
 
-settings.register_profile("refimpl", deadline=None, max_examples=15, derandomize="CI" in os.environ)
+settings.register_profile("refimpl", deadline=None, max_examples=25, derandomize="CI" in os.environ)
 settings.load_profile("refimpl")

@@ -60,7 +60,7 @@ def by_backend(framework, **options):
 WITNESSES = {
     "torch_oracle": by_torch_oracle,
     "torch": by_backend("torch"),
-    "jax": by_backend("jax", compiled=False),
+    "jax": by_backend("jax"),
 }
 
 

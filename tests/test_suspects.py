@@ -208,7 +208,7 @@ CONSISTENT = [
 
 
 @pytest.mark.parametrize(("oracle", "slug", "options"), CONSISTENT, ids=lambda x: str(x)[:40])
-@pytest.mark.parametrize("precision", ["float64"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_fault_of_the_definition_is_named_from_the_map(oracle, slug, options, precision):
     left = named(oracle, ("map", "gradient"), precision=precision, **options)
     assert left and all(slug == found[0] for found in left.values()), left

@@ -55,7 +55,7 @@ SCALINGS = [
 
 
 @pytest.mark.parametrize(("slug", "name", "factor"), SCALINGS)
-@pytest.mark.parametrize("precision", ["float64"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_scaled_output_is_named(slug, name, factor, precision):
     assert planted(scaled(name, factor), name, precision=precision)[0] == slug
 
@@ -122,7 +122,7 @@ def gradients(K):
         ),
     ],
 )
-@pytest.mark.parametrize("precision", ["float64"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_wrong_adjoint_state_is_named(slug, solve, tied, precision):
     count = 3 if precision == "float64" else 2
     left = planted(

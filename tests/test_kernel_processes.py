@@ -1,0 +1,138 @@
+"""How kernels run: with any number of threads, without the compiler, after an edit of the source.
+
+Each run is a process of its own, because Numba reads its settings once.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from test_kernels import POTENTIALS, Problem
+
+from refimpl import kernels
+
+TESTS = Path(__file__).parent
+SMALL = (3, 2, 5, 6), (3, 2, 3, 5)
+LONG = (8, 1, 40, 60), (4, 1, 3, 3)  # long enough for two threads to meet in shared memory
+
+
+def outputs(dtype, shapes=SMALL):
+    """Every output of every kernel on one problem, in a fixed order."""
+    problem = Problem(*shapes, 7, dtype)
+    up, qp, A, C, b, w, z, d = problem.inputs("up qp A C b w z d")
+    yield kernels.correlate(up, A)
+    yield kernels.correlate_adjoint(z, A)
+    yield kernels.correlate_adjoint_filters(up, z)
+    yield kernels.tangent(up, A, C, d)
+    yield from kernels.parameters(up, qp, A, C, z, d, w)
+    for potential in POTENTIALS:
+        settings = potential.code, potential.parameter
+        yield kernels.field(up, A, C, b, w, *settings)
+        yield kernels.energy(up, A, b, w, *settings)
+        yield from kernels.responses(up, A, b, *settings)
+
+
+def save_outputs(path, dtype, shapes=SMALL, threads=1):
+    """Write `outputs` to a file, computed with the given number of threads."""
+    numba.set_num_threads(threads)
+    np.savez(path, *outputs(np.dtype(dtype), shapes))
+
+
+def run_in_new_process(code, *paths, **environment):
+    """Run Python code that raises on warnings, with `paths` in front of the module path."""
+    path = os.pathsep.join(map(str, [*paths, TESTS, TESTS.parent]))
+    completed = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=TESTS,
+        env=os.environ | environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_results_are_bit_identical_for_every_number_of_threads(dtype, tmp_path):
+    name = np.dtype(dtype).name
+    # Ten runs with two threads, because threads that share memory do not collide every time.
+    code = f"""
+import test_kernel_processes as t
+t.kernels.jit.LARGE = 0
+for run in range(11):
+    t.save_outputs(f"{tmp_path}/{{run}}.npz", "{name}", t.LONG, threads=min(run + 1, 2))
+"""
+    run_in_new_process(code, NUMBA_NUM_THREADS="2")
+    with np.load(tmp_path / "0.npz") as one_thread:
+        assert len(one_thread.files) == 8 + 4 * len(POTENTIALS)
+        for run in range(1, 11):
+            with np.load(tmp_path / f"{run}.npz") as two_threads:
+                for key, expected in one_thread.items():
+                    np.testing.assert_array_equal(two_threads[key], expected, strict=True)
+
+
+def test_small_work_runs_on_one_thread_and_large_work_on_all_that_are_set():
+    code = """
+import numba, numpy as np, pytest
+from refimpl.kernels import jit
+jit.njit = lambda **rules: lambda function: function
+small, large = np.ones(10), np.ones(jit.LARGE)
+threads = jit.over_images(lambda x, y: numba.get_num_threads())
+assert threads(small, small) == 1 and threads(small, large) == 2
+with pytest.raises(ZeroDivisionError):
+    jit.over_images(lambda x, y: 1 / 0)(small, small)
+assert numba.get_num_threads() == 2
+"""
+    run_in_new_process(code, NUMBA_NUM_THREADS="2")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_kernels_run_without_the_compiler(dtype, tmp_path):
+    """Plain Python gives the same to a few units: only multiply-adds round differently."""
+    path, name = tmp_path / "plain.npz", np.dtype(dtype).name
+    code = f"import test_kernel_processes as t; t.save_outputs('{path}', '{name}')"
+    run_in_new_process(code, NUMBA_DISABLE_JIT="1")
+    compiled = list(outputs(dtype))
+    with np.load(path) as plain:
+        assert len(plain.files) == len(compiled)
+        for key, result in zip(plain.files, compiled, strict=True):
+            bound = 1000 * np.finfo(dtype).eps * np.abs(result).max()
+            assert plain[key].dtype == dtype
+            assert np.abs(plain[key] - result).max() <= bound
+
+
+def test_arguments_are_left_alone():
+    problem = Problem((2, 1, 4, 3), (2, 1, 3, 3), 5, np.float64)
+    names = "up qp A C b w z d"
+    before = [x.copy() for x in problem.inputs(names)]
+    list(outputs(np.float64))
+    up, qp, A, C, b, w, z, d = problem.inputs(names)
+    kernels.field(up, A, C, b, w, kernels.LORENTZIAN, 0.0)
+    kernels.parameters(up, qp, A, C, z, d, w)
+    for x, original in zip(problem.inputs(names), before, strict=True):
+        np.testing.assert_array_equal(x, original)
+
+
+def test_editing_a_row_function_recompiles_the_kernels_that_contain_it(tmp_path):
+    package = tmp_path / "refimpl"
+    source = TESTS.parent / "refimpl" / "kernels"
+    shutil.copytree(source, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").touch()
+    code = (
+        "import numpy as np; from refimpl.kernels import correlate; one = np.ones((1, 1, 1, 1)); "
+        "print(correlate(one, one).item())"
+    )
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert float(run_in_new_process(code, tmp_path, **cache)) == 1.0
+    rows = package / "kernels" / "rows.py"
+    text = rows.read_text()
+    assert "z[j] = bias\n" in text
+    rows.write_text(text.replace("z[j] = bias\n", "z[j] = bias + 41\n"))
+    assert float(run_in_new_process(code, tmp_path, **cache)) == 42.0
