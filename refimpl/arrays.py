@@ -54,7 +54,7 @@ def as_finite(x: Array, name: str) -> Array:
     if not np.isfinite(x).all():
         raise ValueError(
             f"{name}: {np.count_nonzero(~np.isfinite(x))} of {x.size} values are NaN or infinite; "
-            "replace them, or leave them out of the data with a Mask operator"
+            "replace them (missing pixels of y: by any number, with a Mask operator)"
         )
     return x
 

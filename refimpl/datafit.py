@@ -38,7 +38,7 @@ class DataFit:
     lam: float = 1.0
 
     def __post_init__(self):
-        as_finite(self.y, "y")
+        object.__setattr__(self, "y", as_finite(self.y, "y"))
         # A NumPy scalar would turn float32 images into float64.
         object.__setattr__(self, "lam", positive(self.lam, "lam"))
         if (

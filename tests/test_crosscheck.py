@@ -21,6 +21,7 @@ from refimpl.crosscheck import (
     assert_matches_reference,
     compare,
     crosscheck,
+    random_case,
     results,
     run,
     smallest,
@@ -74,6 +75,36 @@ def test_problems_not_offered_are_not_counted_and_never_passed():
     assert report.agrees and stages["vjp"].cases == report.cases
     assert 0 < stages["apply"].cases < report.cases
     assert stages["jvp"].verdict == "cannot judge" and stages["jvp"].cases == 0
+
+
+def test_reference_is_not_computed_for_what_is_not_offered(monkeypatch):
+    def unwanted(*arguments, **options):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(run, "make_reference", unwanted)
+    report = crosscheck(OnlyTied(), stages=["jvp"], **FEW)
+    assert report.cases == 3 and not report.agrees
+
+
+def test_settings_that_every_case_has(monkeypatch):
+    monkeypatch.setattr(run, "random_case", random_case)
+    report = crosscheck(OnlyTied(), stages=["apply"], only={"tied": False}, **FEW)
+    assert (report.cases, by_stage(report)["apply"].cases) == (3, 0)
+    with pytest.raises(ValueError, match="expected some of"):
+        crosscheck(OnlyTied(), only={"bias": True}, **FEW)
+
+
+def test_seed_without_a_well_posed_case_is_replaced_by_another(monkeypatch):
+    left_out = run.case_seeds(0)[1]
+
+    def some(seed, **options):
+        if seed == left_out:
+            raise ValueError
+        return cached_case(seed, **options)
+
+    monkeypatch.setattr(run, "random_case", some)
+    report = crosscheck(ReferenceBackend(), stages=["apply"], **FEW)
+    assert report.cases == report.cases_asked == 3
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -207,7 +238,7 @@ def test_first_verdict_comes_before_the_second_case():
 def test_run_out_of_time_says_so():
     report = crosscheck(ReferenceBackend(), cases=40, budget=0.0, stages=["apply"])
     assert (report.cases, report.cases_asked) == (1, 40)
-    assert "1 of 40 cases" in as_text(report)
+    assert "1 of 40 cases within the budget" in as_text(report)
 
 
 def test_later_stage_with_the_same_fault_is_marked_as_such():

@@ -54,6 +54,30 @@ def test_cases_are_well_posed_and_tell_mistakes_apart(precision):
             assert np.linalg.norm(case.arrays["C"] - A) > 0.1 * np.linalg.norm(A)
 
 
+def test_settings_can_be_fixed():
+    only = {"operator": "convolution", "operator_boundary": "reflect", "potential": "huber"}
+    only |= {"tied": False, "normalized": False, "images": 2, "channels": 1}
+    cases = [random_case(seed, only=only) for seed in range(4)]
+    for case in cases:
+        assert (case.operator, case.operator_boundary) == ("convolution", "reflect")
+        assert (case.potential, case.tied, case.norm) == ("huber", False, None)
+        assert case.arrays["u"].shape[:2] == (2, 1)
+    assert len({(case.boundary, case.image_shape) for case in cases}) > 1
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ({"potental": "huber"}, "given 'potental', expected some of operator, "),
+        ({"potential": "tanh"}, "potential is 'tanh', expected one of quadratic, "),
+        ({"channels": 4}, "channels is 4, expected one of 1, 2, 3"),
+    ],
+)
+def test_unknown_settings_are_refused(only, message):
+    with pytest.raises(ValueError, match=message):
+        random_case(0, only=only)
+
+
 def test_size_can_be_given_and_impossible_ones_are_refused():
     assert random_case(0, size=(3, 4)).image_shape[1:] == (3, 4)
 

@@ -135,6 +135,22 @@ def test_crosscheck_of_a_wrong_backend_exits_with_one_and_writes(backends, capsy
     assert (backends / "report.xml").is_file()
 
 
+def test_settings_that_every_case_has_are_read(backends, capsys):
+    assert cli.main(["crosscheck", "my_backends:space.right", *FEW, "--only", "tied=false"]) == 0
+    assert "energy: the backend offers it for none of these cases" in capsys.readouterr().out
+
+
+def test_setting_without_a_value_is_refused(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["crosscheck", "my_backends:right", "--only", "tied"])
+    assert exit_.value.code == 2 and "'tied' has no =" in capsys.readouterr().err
+
+
+def test_misspelt_object_is_answered_with_the_nearest_name(backends, capsys):
+    assert cli.main(["crosscheck", "my_backends:rigth"]) == 2
+    assert "there is no 'rigth'; did you mean 'right'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -144,6 +160,8 @@ def test_crosscheck_of_a_wrong_backend_exits_with_one_and_writes(backends, capsy
         ["my_backends:nothing"],
         ["broken_backend:x"],
         [":x"],
+        ["my_backends:"],
+        ["my_backends:right", "--only", "tied=perhaps"],
         ["my_backends:right", "--stages", "map"],
         ["my_backends:right", "--cases", "0"],
         ["my_backends:right", "--time-limit", "0"],

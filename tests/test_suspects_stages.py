@@ -256,6 +256,12 @@ def test_exchanged_gradients_of_A_and_C_are_named():
     assert fault[0] == "a_c_exchanged"
 
 
+@pytest.mark.parametrize(("given", "name"), [("jvp", "vjp"), ("vjp_weights", "vjp_b")])
+def test_output_in_the_place_of_another_is_named(given, name):
+    fault = planted(lambda r, o: r.outputs[given], name, tied=False)
+    assert fault[0] == f"other_output:{given}"
+
+
 @pytest.mark.parametrize("name", ["vjp_A", "hypergradient_A"])
 def test_frozen_norm_is_named(name):
     def fault(reference, _):

@@ -8,6 +8,7 @@ one and to replace one by one:
     T and its parts      `torch_backend`, `jax_backend`
     linear systems       `torch_krylov`; JAX has its own
 
+The formulas stand in each framework in full, so that either can be read, copied or replaced alone.
 Neither framework is imported before a backend is made.
 """
 

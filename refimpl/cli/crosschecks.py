@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ def add_crosscheck(commands) -> None:
     parser.add_argument("--cases", type=int, default=40, help="at most how many (default: 40)")
     parser.add_argument("--seed", type=seed_number, default=0, help="of the cases (default: 0)")
     parser.add_argument("--stages", metavar="A,B", help="only these (default: all offered)")
+    parser.add_argument(
+        "--only",
+        type=settings,
+        metavar="K=V,…",
+        help="settings that every case has: operator=identity,potential=log_cosh,tied=true",
+    )
     parser.add_argument(
         "--time-limit", type=float, default=10.0, metavar="S", help="for each call (default: 10)"
     )
@@ -64,6 +71,26 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML as well")
 
 
+def settings(text: str) -> dict[str, Any]:
+    """The mapping of name=value,name=value; true, false and integers are read as such.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If an entry has no =.
+    """
+    found: dict[str, Any] = {}
+    for entry in text.split(","):
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(
+                f"{entry!r} has no =; expected for example operator=identity,tied=true"
+            )
+        words = {"true": True, "false": False}
+        found[name] = int(value) if value.isdecimal() else words.get(value.lower(), value)
+    return found
+
+
 def run_crosscheck(options: argparse.Namespace) -> int:
     """Load a backend and hold it against the reference.
 
@@ -80,6 +107,7 @@ def run_crosscheck(options: argparse.Namespace) -> int:
                 cases=options.cases,
                 precision=options.precision,
                 stages=options.stages.split(",") if options.stages else None,
+                only=options.only,
                 time_limit=options.time_limit,
                 budget=options.budget,
                 out=options.out,
@@ -96,7 +124,9 @@ def load_backend(name: str) -> Any:
     BadInputError
         If the module cannot be imported or has no such object.
     """
-    module_name, _, path = name.partition(":")
+    module_name, colon, path = name.partition(":")
+    if not module_name or (colon and not path):
+        raise BadInputError(f"given {name!r}, expected MODULE:OBJECT, for example mine:Mine")
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = importlib.import_module(module_name)
@@ -107,7 +137,9 @@ def load_backend(name: str) -> Any:
         sys.path.remove(str(Path.cwd()))
     for part in path.split(".") if path else ():
         if not hasattr(found, part):
-            raise BadInputError(f"{name}: {part!r} is not there; give MODULE:OBJECT")
+            near = get_close_matches(part, dir(found), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "give MODULE:OBJECT"
+            raise BadInputError(f"{name}: there is no {part!r}; {hint}")
         found = getattr(found, part)
     return _instance(name, found) if isinstance(found, type) else found
 

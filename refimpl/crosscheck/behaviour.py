@@ -37,6 +37,8 @@ Outputs = dict[str, Array]
 
 # Looser tolerance and larger image by this factor; what falls with a tolerance falls at least so.
 LOOSER, FALLS = 1e3, 5.0
+# Numbers that belong to another problem are off by more than so many tolerances.
+ANOTHER = 1e3
 # Residuals of solves may be measured in other norms than ours.
 RESIDUAL_SLACK = 10.0
 
@@ -103,7 +105,7 @@ def stale_state(probe: Probe) -> Finding | None:
         outputs = probe.call(case).outputs
         if same_outputs(outputs, probe.outputs):
             return Finding("stale_state", f"other {part}, and not one digit changes")
-        if probe.agrees and probe.ratio(outputs, local_outputs(probe, case)) > LOOSER:
+        if probe.agrees and probe.ratio(outputs, local_outputs(probe, case)) > ANOTHER:
             return Finding("stale_state", f"right at first, wrong with other {part} afterwards")
     other = all_changed(probe.case)
     for stage in STAGES:

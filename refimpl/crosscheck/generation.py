@@ -7,7 +7,7 @@ away from 1, potential parameters away from their defaults. Draws that are not w
 (`refimpl.crosscheck.posed`) are drawn again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,10 +38,30 @@ KERNEL_SIZES = ((3, 3), (3, 5), (5, 3))
 OPTIONAL = (("b", "weights"), ("b", "weights"), ("b",), ("weights",))
 MAX_DRAWS = 400
 
+# What `only` may fix, and at which values.
+FIXABLE = {
+    "operator": OPERATORS,
+    "operator_boundary": tuple(BOUNDARIES),
+    "analysis": ("convolution", "dense"),
+    "boundary": tuple(BOUNDARIES),
+    "potential": tuple(POTENTIALS),
+    "tied": (True, False),
+    "normalized": (True, False),
+    "images": (1, 2, 3),
+    "channels": (1, 2, 3),
+}
+
 Size = tuple[int, int]
+Only = Mapping[str, Any]
 
 
-def random_case(seed: int, *, size: Size | None = None, precision: str = "float64") -> Case:
+def random_case(
+    seed: int,
+    *,
+    size: Size | None = None,
+    precision: str = "float64",
+    only: Only | None = None,
+) -> Case:
     """The case of a seed.
 
     Parameters
@@ -52,38 +72,57 @@ def random_case(seed: int, *, size: Size | None = None, precision: str = "float6
         Size of the images in place of a drawn one.
     precision : "float64" or "float32"
         dtype of the arrays.
+    only : mapping, optional
+        Settings in place of drawn ones, of `FIXABLE`: {"operator": "identity", "tied": True}.
 
     Raises
     ------
     ValueError
-        If no well-posed case is found, as for a size of one pixel.
+        If a setting is unknown, or no well-posed case is found, as for a size of one pixel.
     """
-    plan = planned(seed, size)
+    plan = planned(seed, size, only)
     for attempt in range(MAX_DRAWS):
         case = drawn(plan, np.random.default_rng([seed, attempt]), precision)
         if why_ill_posed(case) is None:
             return case
-    raise ValueError(f"random_case: no well-posed case for seed {seed} and size {size}")
+    fixed = "".join(f", {name} {value}" for name, value in (only or {}).items())
+    raise ValueError(
+        f"random_case: no well-posed case for seed {seed}, size {size}{fixed}; take another seed"
+    )
 
 
-def planned(seed: int, size: Size | None) -> dict[str, Any]:
-    """The discrete settings of a seed."""
-    channels, analysis = cycle((1, 2, 3), seed, 4), cycle(ANALYSES, seed, 5)
+def check_only(only: Only) -> None:
+    """Raise ValueError unless every setting is one of `FIXABLE`."""
+    for name, value in only.items():
+        if name not in FIXABLE:
+            raise ValueError(f"only: given {name!r}, expected some of {', '.join(FIXABLE)}")
+        if value not in FIXABLE[name]:
+            known = ", ".join(map(str, FIXABLE[name]))
+            raise ValueError(f"only: {name} is {value!r}, expected one of {known}")
+
+
+def planned(seed: int, size: Size | None, only: Only | None = None) -> dict[str, Any]:
+    """The discrete settings of a seed, some of them fixed."""
+    check_only(only or {})
     plan = {
         "operator": cycle(OPERATORS, seed, 0),
         "operator_boundary": cycle(tuple(BOUNDARIES), seed // len(OPERATORS), 1),
-        "analysis": analysis,
+        "analysis": cycle(ANALYSES, seed, 5),
         "boundary": cycle(tuple(BOUNDARIES), seed, 2),
         "potential": cycle(tuple(POTENTIALS), seed, 3),
         "tied": cycle((True, False), seed, 6),
-        "shape": (cycle((1, 2, 3), seed, 7), channels, *(size or cycle(SIZES, seed, 8))),
+        "images": cycle((1, 2, 3), seed, 7),
+        "channels": cycle((1, 2, 3), seed, 4),
+        "size": size or cycle(SIZES, seed, 8),
         "filter_size": cycle(FILTER_SIZES, seed, 9),
         "filters": cycle((2, 3, 4), seed, 10),
         "kernel_size": cycle(KERNEL_SIZES, seed, 11),
         "optional": cycle(OPTIONAL, seed, 12),
         "normalized": cycle((False, False, True), seed, 13),
     }
-    return plan | exceptions(plan)
+    plan |= only or {}
+    plan |= exceptions(plan) | dict(only or {})
+    return plan | {"shape": (plan["images"], plan["channels"], *plan["size"])}
 
 
 def exceptions(plan: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +134,7 @@ def exceptions(plan: dict[str, Any]) -> dict[str, Any]:
     if plan["operator"] == "mask" and plan["potential"] == "lorentzian":
         return {"operator": "identity"}
     if plan["operator"] == "mask":
-        return {"normalized": False, "filters": plan["filters"] + plan["shape"][1]}
+        return {"normalized": False, "filters": plan["filters"] + plan["channels"]}
     if plan["normalized"] and plan["filter_size"] == (1, 3):
         return {"filter_size": (3, 3)}
     return {}

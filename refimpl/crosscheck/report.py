@@ -30,7 +30,9 @@ def as_text(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """What was held against the reference, and how much of it."""
-    parts = [report.backend, report.precision, f"{report.cases} of {report.cases_asked} cases"]
+    cases = f"{report.cases} of {report.cases_asked} cases"
+    cases += " within the budget" if report.cases < report.cases_asked else ""
+    parts = [report.backend, report.precision, cases]
     parts += [] if report.seed is None else [f"seed {report.seed}"]
     return ", ".join([*parts, f"{report.seconds:.1f} s"])
 

@@ -146,8 +146,7 @@ class Report(NamedTuple):
     seed : int or None
     precision : str
     cases, cases_asked : int
-        Cases that were run, and that were asked for: fewer where the time ran out or a seed
-        has no well-posed case.
+        Cases that were run, and that were asked for: fewer where the time ran out.
     seconds : float
     stages : tuple of StageReport
         One for each stage, in order.
@@ -297,8 +296,8 @@ def size_in_words(case: Case) -> str:
     """A case in one line."""
     N, C, H, W = case.arrays["u"].shape
     A = case.arrays["A"]
-    images = f"{N} image{'s' if N > 1 else ''} of {C} × {H} × {W}"
-    filters = f"{len(A)} {'rows' if case.analysis == 'dense' else 'filters'}"
+    images = f"{N} image{'s' * (N > 1)} of {C} × {H} × {W}"
+    filters = f"{len(A)} {'row' if case.analysis == 'dense' else 'filter'}{'s' * (len(A) > 1)}"
     if case.analysis != "dense":
         filters += f" of {A.shape[2]} × {A.shape[3]}, {case.boundary}"
     K = case.operator + (f" ({case.operator_boundary})" if case.operator_boundary else "")

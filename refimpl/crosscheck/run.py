@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refimpl.crosscheck.behaviour import DIRECT, INDIRECT, Probe
-from refimpl.crosscheck.calls import Finding, Session, describe
-from refimpl.crosscheck.generation import planned, random_case
+from refimpl.crosscheck.calls import Call, Finding, Session, describe
+from refimpl.crosscheck.generation import Only, check_only, planned, random_case
 from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.reference import DEFAULT_TOL, Reference, make_reference
 from refimpl.crosscheck.results import Record, Report, stage_reports
@@ -28,11 +28,13 @@ SMALL = 36
 CASES_SHARE = 0.75
 
 
-def case_seeds(seed: int, cases: int) -> list[int]:
+def case_seeds(seed: int, only: Only | None = None) -> list[int]:
     """The seeds of a run; those of cases on which behaviour shows best, tied and untied, first."""
     block = range(SEEDS_PER_RUN * seed, SEEDS_PER_RUN * (seed + 1))
-    first = [next(s for s in block if telling(planned(s, None), tied)) for tied in (True, False)]
-    return [*first, *(s for s in block if s not in first)][:cases]
+    first = []
+    for tied in (True, False):
+        first += [s for s in block if telling(planned(s, None, only), tied)][:1]
+    return [*first, *(s for s in block if s not in first)]
 
 
 def telling(plan: dict[str, Any], tied: bool) -> bool:
@@ -60,6 +62,7 @@ def crosscheck(
     cases: int = 40,
     precision: str = "float64",
     stages: Sequence[str] | None = None,
+    only: Only | None = None,
     time_limit: float = 10.0,
     budget: float = 45.0,
     out: Path | str | None = None,
@@ -80,10 +83,14 @@ def crosscheck(
         Of the arrays that the backend is given and must return.
     stages : sequence of str, optional
         Which stages; left out: all that the backend offers.
+    only : mapping, optional
+        Settings that every case has, for code that is made for one kind of problem; see
+        `refimpl.crosscheck.random_case`.
     time_limit : float
         Seconds for one call.
     budget : float
         Seconds for cases and behaviour; after three quarters of them no further case is begun.
+        What is wrong is then told apart and shrunk, for up to 28 seconds more.
     out : path, optional
         Where the smallest failing case of each stage is written, in a directory of its name.
     on_verdict : function, optional
@@ -100,6 +107,7 @@ def crosscheck(
         If an option is out of range, or the backend offers none of the stages.
     """
     check_options(seed, cases, precision, stages)
+    check_only(only or {})
     if not time_limit > 0:
         raise ValueError(f"time_limit: given {time_limit}, expected seconds greater than 0")
     start = time.monotonic()
@@ -107,9 +115,10 @@ def crosscheck(
         backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
     )
     try:
-        run = Run(session, chosen(session, stages), on_verdict or (lambda verdict: None))
-        for k, case_seed in enumerate(case_seeds(seed, cases)):
-            if k and time.monotonic() - start > CASES_SHARE * budget:
+        run = Run(session, chosen(session, stages), only, on_verdict or (lambda verdict: None))
+        for k, case_seed in enumerate(case_seeds(seed, only)):
+            late = time.monotonic() - start > CASES_SHARE * budget
+            if run.cases == cases or (k and late):
                 break
             run.add(case_seed)
         run.look_at_behaviour(start + budget)
@@ -157,27 +166,36 @@ class Run:
         self,
         session: Session,
         stages: tuple[str, ...],
+        only: Only | None,
         on_verdict: Callable[[Verdict], None],
     ):
-        self.session, self.stages, self.on_verdict = session, stages, on_verdict
+        self.session, self.stages, self.only, self.on_verdict = session, stages, only, on_verdict
         self.records: list[Record] = []
         self.cases = 0
         self.findings: dict[str, list[Finding]] = {stage: [] for stage in stages}
 
     def add(self, seed: int) -> None:
-        """Every stage at the case of a seed."""
+        """Every stage at the case of a seed; the reference is computed once it is needed."""
         try:
-            case = random_case(seed, precision=self.session.dtype.name)
+            case = random_case(seed, precision=self.session.dtype.name, only=self.only)
         except ValueError:  # a seed without a well-posed case is not counted
             return
-        reference = make_reference(case, self.session.dtype, tol=self.session.tol)
         self.cases += 1
+        reference = None
         for stage in self.stages:
             if applies(stage, case) and stage not in self.session.hung:
-                record = recorded(self.session, stage, reference, seed)
-                if record.outputs or record.findings:
-                    self.records.append(record)
-                    self.on_verdict(Verdict(seed, stage, record.agrees, record.message))
+                call = self.session.call(stage, case)
+                if call.outputs or call.findings:
+                    reference = reference or make_reference(
+                        case, self.session.dtype, tol=self.session.tol
+                    )
+                    self._keep(stage, seed, reference, call)
+
+    def _keep(self, stage: str, seed: int, reference: Reference, call: Call) -> None:
+        judgements = judge(reference, call.outputs)
+        record = Record(seed, stage, reference, call.outputs, judgements, call.findings)
+        self.records.append(record)
+        self.on_verdict(Verdict(seed, stage, record.agrees, record.message))
 
     def look_at_behaviour(self, deadline: float) -> None:
         """The checks that need no reference, at a few cases of each stage."""
@@ -204,12 +222,6 @@ class Run:
             if record.agrees is False and record.stage not in self.session.hung:
                 small[record.stage] = record
         return {stage: small[stage] for stage in self.stages if stage in small}
-
-
-def recorded(session: Session, stage: str, reference: Reference, seed: int | None) -> Record:
-    """One call, judged."""
-    outputs, findings = session.call(stage, reference.case)
-    return Record(seed, stage, reference, outputs, judge(reference, outputs), findings)
 
 
 def behaviours(session: Session, record: Record) -> list[Finding]:

@@ -95,6 +95,7 @@ def simple(evidence: Evidence) -> Iterator[Prediction]:
         yield from chain.from_iterable(family(evidence) for family in ADJOINT)
     elif solvable(evidence) and evidence.solved:
         yield from signs.unfinished_state(evidence)
+    yield from signs.other_outputs(evidence)
 
 
 def of_mutants(evidence: Evidence) -> Iterator[Prediction]:

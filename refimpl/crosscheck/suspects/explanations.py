@@ -113,6 +113,7 @@ EXPLANATIONS = {
     "hidden_precision": "the error is that of a lower precision: keep the given one throughout",
     "transposed_image": "rows and columns are exchanged: images are (N, C, H, W)",
     "flipped_image": "the image is turned by 180°",
+    "other_output": "the value is that of the output {}: exchange the two",
     "batch_reversed": "the images are in another order",
     "one_image_for_all": "all images hold the result of the first: treat each by itself",
     "images_averaged": "the images are averaged over the batch: treat each by itself",

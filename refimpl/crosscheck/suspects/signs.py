@@ -45,6 +45,13 @@ def rearranged(evidence: Evidence) -> Iterator[Prediction]:
         yield Prediction("images_added", len(x) * mean)
 
 
+def other_outputs(evidence: Evidence) -> Iterator[Prediction]:
+    """Another output of the case with as many values."""
+    for name, x in evidence.reference.outputs.items():
+        if name != evidence.name and x.shape == evidence.expected.shape and x.size > 1:
+            yield Prediction(f"other_output:{name}", x)
+
+
 def border(evidence: Evidence) -> bool:
     """Whether the difference is confined to a border, with something right inside."""
     if evidence.parameter is not None or evidence.expected.ndim != 4:
