@@ -307,11 +307,22 @@ def test_noise_has_no_cause():
     rng, left = np.random.default_rng(0), {}
     for k in range(3):
         reference = make_reference(make_case("log_cosh", **settings_of(k, 5)))
+        known = {}
         for name, x in reference.outputs.items():
             noise = rng.standard_normal(x.shape) * (1 + abs(x))
-            found = suspects(reference, name, x + noise)
+            found = suspects(reference, name, x + noise, known)
             left[name] = set(found) & left.get(name, set(found))
     assert not any(left.values()), left
+
+
+def test_causes_are_the_same_with_what_is_known_from_other_outputs():
+    case = make_case("log_cosh", **settings_of(0, 5))
+    reference, other = make_reference(case), make_reference(replace(case, gamma=1.0)).outputs
+    names, known = ("loss", "hypergradient_b"), {}
+    for name in names:
+        alone = suspects(reference, name, other[name])
+        assert "gamma_ignored" in alone
+        assert suspects(reference, name, other[name], known) == alone
 
 
 def test_shapes_values_and_names_that_cannot_be_diagnosed_give_nothing():

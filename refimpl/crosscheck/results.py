@@ -249,10 +249,13 @@ def numerical_findings(failed: list[Record], deadline: float) -> list[Finding]:
     """
     by_output: dict[str, list[tuple[str, ...]]] = {}
     smallest = sorted(failed, key=lambda r: r.case.arrays["u"].size)[:DIAGNOSED]
-    wrong = [(k, r, name) for r in smallest for k, name in enumerate(r.wrong)]
-    for _, record, name in sorted(wrong, key=lambda entry: entry[0]):
+    known: list[dict] = [{} for _ in smallest]
+    for _, n, name in sorted(
+        (k, n, name) for n, record in enumerate(smallest) for k, name in enumerate(record.wrong)
+    ):
         if time.monotonic() < deadline:
-            causes = suspects(record.reference, name, record.outputs[name])
+            record = smallest[n]
+            causes = suspects(record.reference, name, record.outputs[name], known[n])
             by_output.setdefault(name, []).append(causes)
     everything = [causes for known in by_output.values() for causes in known]
     # What one case shows may be chance: outputs that more cases get wrong say more.

@@ -13,7 +13,7 @@ import numpy as np
 from refimpl.arrays import Array
 from refimpl.crosscheck.reference import Reference
 from refimpl.crosscheck.suspects import gradients, linear, mutants, scaling, signs
-from refimpl.crosscheck.suspects.evidence import Evidence, Prediction
+from refimpl.crosscheck.suspects.evidence import Evidence, Known, Prediction
 from refimpl.crosscheck.suspects.explanations import EXPLANATIONS, explanation
 
 __all__ = ["EXPLANATIONS", "explanation", "suspects"]
@@ -40,7 +40,9 @@ ADJOINT = (
 )
 
 
-def suspects(reference: Reference, name: str, value: Array) -> tuple[str, ...]:
+def suspects(
+    reference: Reference, name: str, value: Array, known: Known | None = None
+) -> tuple[str, ...]:
     """Every cause whose prediction equals `value`, the simplest first.
 
     Parameters
@@ -51,6 +53,9 @@ def suspects(reference: Reference, name: str, value: Array) -> tuple[str, ...]:
         The output, as in `outputs.npz`.
     value : array
         What the backend gave.
+    known : dict, optional
+        Begun empty and handed to every call for outputs of the same case, it spares the solves of
+        mutants after the first.
 
     Returns
     -------
@@ -62,7 +67,7 @@ def suspects(reference: Reference, name: str, value: Array) -> tuple[str, ...]:
         return ()
     if not np.isfinite(value).all():
         return ()
-    evidence = Evidence(reference, name, value)
+    evidence = Evidence(reference, name, value, known)
     if not evidence.disagrees:
         return ()
     with np.errstate(all="ignore"):
@@ -100,10 +105,11 @@ def simple(evidence: Evidence) -> Iterator[Prediction]:
 
 def of_mutants(evidence: Evidence) -> Iterator[Prediction]:
     """Predictions of the definition with one part exchanged."""
-    for mutant in chain.from_iterable(family(evidence) for family in MUTANTS):
+    everyone = chain.from_iterable(family(evidence) for family in MUTANTS)
+    for number, mutant in enumerate(everyone):
         if solvable(evidence) and evidence.hypergradient:
-            yield Prediction(mutant.slug, evidence.predicted_parameters(mutant.parts))
-        value = evidence.predicted(mutant.parts)
+            yield Prediction(mutant.slug, evidence.predicted_parameters(number, mutant.parts))
+        value = evidence.predicted(number, mutant.parts)
         if value is not None:
             yield Prediction(mutant.slug, value)
 

@@ -19,6 +19,10 @@ ROOM = 4
 REMAINDER = 0.1
 
 
+# Outputs by name, for each mutant by its number.
+Known = dict[tuple[str, int], dict[str, Array]]
+
+
 class Prediction(NamedTuple):
     """A cause and what the output would be with it."""
 
@@ -36,10 +40,13 @@ class Evidence:
         An output that the reference holds.
     value : array
         Of the right shape, finite.
+    known : dict
+        Predictions for all outputs of the case that were made for another one of them.
     """
 
-    def __init__(self, reference: Reference, name: str, value: Array):
+    def __init__(self, reference: Reference, name: str, value: Array, known: Known | None = None):
         self.reference, self.case, self.name = reference, reference.case, name
+        self.known: Known = {} if known is None else known
         self.value = np.asarray(value, float)
         self.expected = reference.outputs[name]
         self.tolerance = reference.tolerances.get(name, np.inf)
@@ -102,23 +109,25 @@ class Evidence:
         apart = difference(self.value, prediction)
         return bool(apart <= min(allowed, REMAINDER * self.error))
 
-    def predicted(self, parts: Parts) -> Array | None:
+    def predicted(self, number: int, parts: Parts) -> Array | None:
         """The output if the definition were these parts, every stage keeping to them."""
         if not self.solved:
             return local_output(parts, self.name, self.case.arrays)
         if not self.dense:
             return None
-        system = System.of(parts)
         if self.name == "fixed_point":
-            return self.value + system.newton_step(self.value)
-        u = system.fixed_point(self.star)
-        if u is None:
-            return None
-        return system.loss(u) if self.name == "loss" else system.hypergradient(u)[self.parameter]
+            return self.value + System.of(parts).newton_step(self.value)
+        key = ("solved", number)
+        if key not in self.known:
+            self.known[key] = solved_outputs(System.of(parts), self.star)
+        return self.known[key].get(self.name)
 
-    def predicted_parameters(self, parts: Parts) -> Array:
+    def predicted_parameters(self, number: int, parts: Parts) -> Array:
         """The parameter gradient if only its own formula were that of these parts."""
-        return parameters_vjp(parts, *self.at)[self.parameter]
+        key = ("parameters", number)
+        if key not in self.known:
+            self.known[key] = parameters_vjp(parts, *self.at)
+        return self.known[key][self.parameter]
 
     @property
     def at(self) -> tuple[Array, Array]:
@@ -126,3 +135,12 @@ class Evidence:
         if self.hypergradient:
             return self.star, self.adjoint
         return self.case.arrays["u"], self.case.arrays["w"]
+
+
+def solved_outputs(system: System, near: Array) -> dict[str, Array]:
+    """Loss and hypergradients of a system; none if no fixed point is found from `near`."""
+    u = system.fixed_point(near)
+    if u is None:
+        return {}
+    gradients = {f"hypergradient_{name}": g for name, g in system.hypergradient(u).items()}
+    return gradients | {"loss": system.loss(u)}
