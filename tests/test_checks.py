@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -288,6 +288,7 @@ def test_taylor_finds_a_wrong_second_derivative_as_order_two(seed, factor):
     v = normal(generator(seed), u.shape)
     function, derivatives = energy_of(A)
     first, second = derivatives(u, v)
+    assume(abs(second) > 1)  # else its terms, of about 100 in all, cancel and hide a share of 0.1
     result = taylor(function, [first, factor * second], u, v)
     assert not result.check.passed
     assert result.order == pytest.approx(2, abs=0.1)

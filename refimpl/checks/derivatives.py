@@ -160,7 +160,9 @@ def taylor(
     largest remainder at h ≈ eps^(2/3), where Taylor terms of every order are below rounding
     unless a derivative is wrong, and at least eps ‖f(x)‖. The order is the median of all
     pairwise slopes of log r against log h over the four smallest h whose r exceeds 30 × noise:
-    larger h are not yet asymptotic, smaller ones show rounding.
+    larger h are not yet asymptotic, smaller ones show rounding. A share s of the last derivative
+    that is wrong is seen where s times its term exceeds the next one at these h: not where the
+    derivative is 0 by chance.
     """
     _require_float64(x, name)
     steps = 2.0 ** -np.arange(1, 25) if steps is None else np.asarray(steps, dtype=float)
