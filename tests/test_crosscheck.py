@@ -26,12 +26,16 @@ from refimpl.crosscheck import (
     run,
     smallest,
 )
+from refimpl.crosscheck.calls import Finding
+from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.reference import make_reference
+from refimpl.crosscheck.results import Record
 from refimpl.crosscheck.stages import STAGES
 from refimpl.storage import read_arrays
 
 # Kernels may have to be compiled when a test calls them.
-FEW = {"cases": 3, "time_limit": 120.0}
+PATIENT = {"time_limit": 120.0, "budget": 600.0}
+FEW = {"cases": 3, **PATIENT}
 
 
 cached_case = functools.cache(run.random_case)
@@ -94,6 +98,36 @@ def test_settings_that_every_case_has(monkeypatch):
         crosscheck(OnlyTied(), only={"bias": True}, **FEW)
 
 
+class MaskOnly(ReferenceBackend):
+    """Wrong by a factor, and made for masks only: elsewhere it fails in another way."""
+
+    def apply(self, problem, u):
+        return 2 * super().apply(problem, u) + 0 * problem.mask.sum()
+
+
+def test_smallest_case_keeps_the_settings(monkeypatch):
+    monkeypatch.setattr(run, "random_case", random_case)
+    monkeypatch.setattr(smallest, "SECONDS", 2.0)
+    report = crosscheck(MaskOnly(), stages=["apply"], only={"operator": "mask"}, **FEW)
+    assert "K mask" in report.first_wrong.smallest
+    assert report.only == {"operator": "mask"} and "only operator=mask" in as_text(report)
+
+
+def test_nothing_of_other_images_explains_a_wrong_single_one():
+    found = [Finding("batch_global_stopping", ""), Finding("too_few_forward_iterations", "")]
+    records = []
+    for seed in (0, 1, 2):
+        reference = make_reference(random_case(seed, only={"images": 1 + seed}))
+        wrong = {"fixed_point": 2 * reference.outputs["fixed_point"]}
+        record = Record(seed, "fixed_point", reference, wrong, judge(reference, wrong), ())
+        records.append(record)
+    first = [
+        results.stage_report("fixed_point", some, list(found), None, 0.0).causes[0]
+        for some in (records, records[1:])
+    ]
+    assert first == ["too_few_forward_iterations", "batch_global_stopping"]
+
+
 def test_seed_without_a_well_posed_case_is_replaced_by_another(monkeypatch):
     left_out = run.case_seeds(0)[1]
 
@@ -109,7 +143,7 @@ def test_seed_without_a_well_posed_case_is_replaced_by_another(monkeypatch):
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_right_backend_agrees_in_every_stage(precision):
-    report = crosscheck(ReferenceBackend(), precision=precision, seed=5, cases=6, time_limit=120)
+    report = crosscheck(ReferenceBackend(), precision=precision, seed=5, cases=6, **PATIENT)
     assert report.agrees, as_text(report)
     assert [stage.stage for stage in report.stages] == list(STAGES)
     assert {stage.verdict for stage in report.stages} == {"agrees"}
@@ -139,6 +173,8 @@ def test_backend_without_stages_is_refused(backend):
         {"precision": "float16"},
         {"stages": ["map"]},
         {"time_limit": 0},
+        {"budget": 0.0},
+        {"budget": float("nan")},
     ],
     ids=str,
 )
@@ -221,7 +257,9 @@ def test_cause_in_the_numbers_is_named_and_explained(monkeypatch):
 
 def test_hanging_stage_is_reported_once_and_the_run_goes_on():
     start = time.monotonic()
-    report = crosscheck(planted.Hangs(), time_limit=0.4, stages=["vjp", "energy"], cases=6)
+    report = crosscheck(
+        planted.Hangs(), time_limit=0.4, budget=600.0, stages=["vjp", "energy"], cases=6
+    )
     stages = by_stage(report)
     assert time.monotonic() - start < 40
     assert stages["vjp"].causes == ("hangs",) and stages["vjp"].cases == 1
@@ -230,13 +268,15 @@ def test_hanging_stage_is_reported_once_and_the_run_goes_on():
 
 def test_first_verdict_comes_before_the_second_case():
     verdicts = []
-    crosscheck(ReferenceBackend(), stages=["apply"], cases=2, on_verdict=verdicts.append)
+    crosscheck(
+        ReferenceBackend(), stages=["apply"], cases=2, **PATIENT, on_verdict=verdicts.append
+    )
     assert [(v.stage, v.agrees) for v in verdicts] == [("apply", True), ("apply", True)]
     assert verdicts[0].case != verdicts[1].case
 
 
 def test_run_out_of_time_says_so():
-    report = crosscheck(ReferenceBackend(), cases=40, budget=0.0, stages=["apply"])
+    report = crosscheck(ReferenceBackend(), cases=40, budget=1e-9, stages=["apply"])
     assert (report.cases, report.cases_asked) == (1, 40)
     assert "1 of 40 cases within the budget" in as_text(report)
 

@@ -71,6 +71,10 @@ def test_settings_can_be_fixed():
         ({"potental": "huber"}, "given 'potental', expected some of operator, "),
         ({"potential": "tanh"}, "potential is 'tanh', expected one of quadratic, "),
         ({"channels": 4}, "channels is 4, expected one of 1, 2, 3"),
+        ({"channels": True}, "channels is True, expected one of 1, 2, 3"),
+        ({"tied": 1}, "tied is 1, expected one of True, False"),
+        ({"operator": "mask", "potential": "lorentzian"}, "leave one of them open"),
+        ({"operator": "mask", "normalized": True}, "leave one of them open"),
     ],
 )
 def test_unknown_settings_are_refused(only, message):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from test_kernels import POTENTIALS, Problem
+from kernel_problem import POTENTIALS, Problem
 
 from refimpl import kernels
 

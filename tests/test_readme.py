@@ -76,8 +76,9 @@ def test_wrong_backend_of_the_readme_is_diagnosed_as_it_says():
     namespace: dict = {}
     exec(code, namespace)
     only = settings(re.search(r"--only (\S+)", README)[1])
-    report = crosscheck(namespace["Mine"](), cases=4, only=only, time_limit=120.0)
+    options = {"cases": 4, "only": only, "time_limit": 120.0, "budget": 600.0}
+    report = crosscheck(namespace["Mine"](), **options)
     first = report.first_wrong
     assert f"{first.stage}: {first.causes[0]}. {first.explanation}" in README
     exec(code.replace("convolve", "correlate"), namespace)
-    assert crosscheck(namespace["Mine"](), cases=4, only=only, time_limit=120.0).agrees
+    assert crosscheck(namespace["Mine"](), **options).agrees

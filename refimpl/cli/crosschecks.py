@@ -34,10 +34,13 @@ def add_crosscheck(commands) -> None:
         "--only",
         type=settings,
         metavar="K=V,…",
-        help="settings that every case has: operator=identity,potential=log_cosh,tied=true",
+        help="settings that every case has, such as operator=identity,tied=true; known are "
+        "operator, operator_boundary, analysis, boundary, potential, tied, normalized, images, "
+        "channels",
     )
     parser.add_argument(
-        "--time-limit", type=float, default=10.0, metavar="S", help="for each call (default: 10)"
+        "--time-limit", type=float, default=10.0, metavar="S",
+        help="for each call, three times as long for the first (default: 10)",
     )
     parser.add_argument(
         "--budget",
@@ -77,16 +80,18 @@ def settings(text: str) -> dict[str, Any]:
     Raises
     ------
     argparse.ArgumentTypeError
-        If an entry has no =.
+        If an entry has no =, or a name comes twice.
     """
     found: dict[str, Any] = {}
+    words = {"true": True, "false": False}
     for entry in text.split(","):
-        name, equals, value = entry.partition("=")
+        name, equals, value = (part.strip() for part in entry.partition("="))
         if not equals:
             raise argparse.ArgumentTypeError(
                 f"{entry!r} has no =; expected for example operator=identity,tied=true"
             )
-        words = {"true": True, "false": False}
+        if name in found:
+            raise argparse.ArgumentTypeError(f"{name} is given twice, expected once")
         found[name] = int(value) if value.isdecimal() else words.get(value.lower(), value)
     return found
 
@@ -122,7 +127,7 @@ def load_backend(name: str) -> Any:
     Raises
     ------
     BadInputError
-        If the module cannot be imported or has no such object.
+        If the name is malformed, the module cannot be imported, or has no such object.
     """
     module_name, colon, path = name.partition(":")
     if not module_name or (colon and not path):
@@ -132,7 +137,7 @@ def load_backend(name: str) -> Any:
         found = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module does when it is imported
         reason = f"{type(error).__name__}: {error}"
-        raise BadInputError(f"{module_name or name!r} cannot be imported ({reason})") from error
+        raise BadInputError(f"{module_name!r} cannot be imported ({reason})") from error
     finally:
         sys.path.remove(str(Path.cwd()))
     for part in path.split(".") if path else ():

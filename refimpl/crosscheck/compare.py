@@ -47,6 +47,7 @@ def compare(case: Case, outputs: dict[str, Array], *, name: str = "outputs") -> 
         cases_asked=1,
         seconds=round(time.monotonic() - start, 1),
         stages=stage_reports(records, {r.stage: [] for r in records}, {}),
+        only={},
     )
 
 

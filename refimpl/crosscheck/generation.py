@@ -78,32 +78,49 @@ def random_case(
     Raises
     ------
     ValueError
-        If a setting is unknown, or no well-posed case is found, as for a size of one pixel.
+        If a setting is unknown or impossible, or no well-posed case is found, as for a size of
+        one pixel.
     """
+    only = dict(only or {})
+    check_only(only)
     plan = planned(seed, size, only)
     for attempt in range(MAX_DRAWS):
         case = drawn(plan, np.random.default_rng([seed, attempt]), precision)
         if why_ill_posed(case) is None:
             return case
-    fixed = "".join(f", {name} {value}" for name, value in (only or {}).items())
+    fixed = "".join(f", {name} {value}" for name, value in only.items())
     raise ValueError(
         f"random_case: no well-posed case for seed {seed}, size {size}{fixed}; take another seed"
     )
 
 
 def check_only(only: Only) -> None:
-    """Raise ValueError unless every setting is one of `FIXABLE`."""
+    """Raise ValueError unless all are among `FIXABLE`, and cases can have them together."""
     for name, value in only.items():
         if name not in FIXABLE:
             raise ValueError(f"only: given {name!r}, expected some of {', '.join(FIXABLE)}")
-        if value not in FIXABLE[name]:
+        if not any(value == x and type(value) is type(x) for x in FIXABLE[name]):
             known = ", ".join(map(str, FIXABLE[name]))
             raise ValueError(f"only: {name} is {value!r}, expected one of {known}")
+    for name, value in (("potential", "lorentzian"), ("normalized", True)):
+        if only.get("operator") == "mask" and only.get(name) == value:
+            raise ValueError(
+                f"only: given operator mask and {name} {value}, which no well-posed cases have; "
+                "leave one of them open"
+            )
+
+
+def keeps(case: Case, only: Only) -> bool:
+    """Whether a case has these settings; a boundary counts only where the case has one."""
+    images, channels = case.arrays["u"].shape[:2]
+    others = {"normalized": case.norm is not None, "images": images, "channels": channels}
+    own = {name: getattr(case, name) for name in FIXABLE if name not in others} | others
+    return all(own[name] in (value, None) for name, value in only.items())
 
 
 def planned(seed: int, size: Size | None, only: Only | None = None) -> dict[str, Any]:
     """The discrete settings of a seed, some of them fixed."""
-    check_only(only or {})
+    only = dict(only or {})
     plan = {
         "operator": cycle(OPERATORS, seed, 0),
         "operator_boundary": cycle(tuple(BOUNDARIES), seed // len(OPERATORS), 1),
@@ -120,8 +137,8 @@ def planned(seed: int, size: Size | None, only: Only | None = None) -> dict[str,
         "optional": cycle(OPTIONAL, seed, 12),
         "normalized": cycle((False, False, True), seed, 13),
     }
-    plan |= only or {}
-    plan |= exceptions(plan) | dict(only or {})
+    plan |= only
+    plan |= exceptions(plan) | only
     return plan | {"shape": (plan["images"], plan["channels"], *plan["size"])}
 
 

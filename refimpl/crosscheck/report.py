@@ -33,6 +33,8 @@ def headline(report: Report) -> str:
     cases = f"{report.cases} of {report.cases_asked} cases"
     cases += " within the budget" if report.cases < report.cases_asked else ""
     parts = [report.backend, report.precision, cases]
+    if report.only:
+        parts.append("only " + ",".join(f"{k}={v}" for k, v in report.only.items()))
     parts += [] if report.seed is None else [f"seed {report.seed}"]
     return ", ".join([*parts, f"{report.seconds:.1f} s"])
 
@@ -59,7 +61,7 @@ def cause(stage: StageReport) -> str:
 def explained(stage: StageReport) -> list[str]:
     """The lines on one wrong stage, fewer if it inherits; those on one that cannot be judged."""
     if stage.verdict == CANNOT_JUDGE:
-        known = "; ".join(stage.details) or "the backend offers it for none of these cases"
+        known = "; ".join(stage.details) or "no case has it, or the backend offers it for none"
         return ["", f"{stage.stage}: {known}"]
     if stage.verdict != DISAGREES or stage.inherits:
         return []
@@ -85,6 +87,8 @@ def conclusion(report: Report) -> str:
         stage = report.first_wrong
         what = f" ({stage.causes[0]})" if stage.causes else ""
         return f"disagrees; first wrong stage: {stage.stage}{what}"
+    if report.cases == 0:
+        return "no well-posed case was found: fix fewer settings, or give it more time"
     if not report.agrees:
         return "nothing could be judged"
     return f"agrees in {count[AGREES]} stages, {count[NOT_OFFERED]} not offered"

@@ -7,7 +7,7 @@ A later stage that fails for the same cause, or for none that is known, inherits
 
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from refimpl.arrays import Array
 from refimpl.cases import Case
@@ -16,6 +16,7 @@ from refimpl.crosscheck.judge import Judgement
 from refimpl.crosscheck.reference import Reference
 from refimpl.crosscheck.stages import STAGES
 from refimpl.crosscheck.suspects import explanation, suspects
+from refimpl.crosscheck.suspects.evidence import Known
 
 AGREES, DISAGREES = "agrees", "DISAGREES"
 NOT_OFFERED, CANNOT_JUDGE = "not offered", "cannot judge"
@@ -36,6 +37,7 @@ SIGNS = (
     "too_few_forward_iterations",
     "too_few_adjoint_iterations",
 )
+OF_OTHER_IMAGES = ("leaks_between_images", "batch_global_stopping", "some_images")
 INDIRECT_CAUSES = (
     "times_batch",
     "divided_by_batch",
@@ -101,7 +103,7 @@ class StageReport(NamedTuple):
         That agree at the worst case, and that should.
     worst_output : str
     worst_seed : int or None
-        The seed of the worst case, for `random_case`.
+        The seed of the worst case, for `random_case` with the same `only`.
     causes : tuple of str
         What explains every failing case, the likeliest first.
     explanation : str
@@ -146,10 +148,13 @@ class Report(NamedTuple):
     seed : int or None
     precision : str
     cases, cases_asked : int
-        Cases that were run, and that were asked for: fewer where the time ran out.
+        Cases that were run, and that were asked for: fewer where the time ran out, or all seeds
+        of the run were used.
     seconds : float
     stages : tuple of StageReport
         One for each stage, in order.
+    only : dict
+        The settings that every case has.
     """
 
     backend: str
@@ -159,6 +164,7 @@ class Report(NamedTuple):
     cases_asked: int
     seconds: float
     stages: tuple[StageReport, ...]
+    only: dict[str, Any]
 
     @property
     def agrees(self) -> bool:
@@ -216,6 +222,9 @@ def stage_report(
     decided = any(f.cause in DECISIVE for f in seen)
     numerical = [] if decided else numerical_findings(failed, deadline)
     causes = in_order(seen, numerical)
+    if any(len(r.case.arrays["u"]) == 1 and not r.findings for r in failed):
+        # Other images cannot explain what is wrong with a single one.
+        causes = tuple(sorted(causes, key=lambda cause: cause in OF_OTHER_IMAGES))
     seen += [f for f in numerical if f.message]
     if not judged and failed:
         report = report._replace(worst_seed=failed[0].seed)
@@ -249,13 +258,13 @@ def numerical_findings(failed: list[Record], deadline: float) -> list[Finding]:
     """
     by_output: dict[str, list[tuple[str, ...]]] = {}
     smallest = sorted(failed, key=lambda r: r.case.arrays["u"].size)[:DIAGNOSED]
-    known: list[dict] = [{} for _ in smallest]
+    caches: list[Known] = [{} for _ in smallest]
     for _, n, name in sorted(
         (k, n, name) for n, record in enumerate(smallest) for k, name in enumerate(record.wrong)
     ):
         if time.monotonic() < deadline:
             record = smallest[n]
-            causes = suspects(record.reference, name, record.outputs[name], known[n])
+            causes = suspects(record.reference, name, record.outputs[name], caches[n])
             by_output.setdefault(name, []).append(causes)
     everything = [causes for known in by_output.values() for causes in known]
     # What one case shows may be chance: outputs that more cases get wrong say more.

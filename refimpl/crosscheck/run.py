@@ -21,9 +21,9 @@ from refimpl.crosscheck.results import Record, Report, stage_reports
 from refimpl.crosscheck.smallest import keep_smallest
 from refimpl.crosscheck.stages import STAGES, applies
 
-# Case k of a run has the seed SEEDS_PER_RUN · seed + k, so that runs share no case.
+# A run takes the seeds of its cases from SEEDS_PER_RUN · seed on, so that runs share no case.
 SEEDS_PER_RUN = 1000
-# Cases on which behaviour shows best are looked for among the first of them; some stand there.
+# Cases on which behaviour shows best are looked for among so many of them.
 LOOKED_AT = 200
 BEHAVIOUR_CASES = 2
 # Values of one image of those cases, at most.
@@ -88,13 +88,14 @@ def crosscheck(
     stages : sequence of str, optional
         Which stages; left out: all that the backend offers.
     only : mapping, optional
-        Settings that every case has, for code that is made for one kind of problem; see
-        `refimpl.crosscheck.random_case`.
+        Settings that every drawn case has, for code that is made for one kind of problem; see
+        `refimpl.crosscheck.random_case`. Checks of behaviour exchange images, and one check of
+        `fixed_point` takes the quadratic φ.
     time_limit : float
         Seconds for one call.
     budget : float
         Seconds for cases and behaviour; after three quarters of them no further case is begun.
-        What is wrong is then told apart and shrunk, for up to 28 seconds more.
+        What is wrong is then told apart and shrunk, for about half a minute more.
     out : path, optional
         Where the smallest failing case of each stage is written, in a directory of its name.
     on_verdict : function, optional
@@ -111,22 +112,25 @@ def crosscheck(
         If an option is out of range, or the backend offers none of the stages.
     """
     check_options(seed, cases, precision, stages)
-    check_only(only or {})
-    if not time_limit > 0:
-        raise ValueError(f"time_limit: given {time_limit}, expected seconds greater than 0")
+    only = dict(only or {})
+    check_only(only)
+    for name, seconds in (("time_limit", time_limit), ("budget", budget)):
+        if not seconds > 0:
+            raise ValueError(f"{name}: given {seconds}, expected seconds greater than 0")
     start = time.monotonic()
     session = Session(
         backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
     )
     try:
-        run = Run(session, chosen(session, stages), only, on_verdict or (lambda verdict: None))
+        show = on_verdict or (lambda verdict: None)
+        run = Run(session, chosen(session, stages), only or None, show)
         for k, case_seed in enumerate(case_seeds(seed, only)):
             late = time.monotonic() - start > CASES_SHARE * budget
             if run.cases == cases or (k and late):
                 break
             run.add(case_seed)
         run.look_at_behaviour(start + budget)
-        small = keep_smallest(run.failing(), session, out)
+        small = keep_smallest(run.failing(), session, out, only)
     finally:
         session.close()
     return Report(
@@ -137,6 +141,7 @@ def crosscheck(
         cases_asked=cases,
         seconds=round(time.monotonic() - start, 1),
         stages=stage_reports(run.records, run.findings, small),
+        only=only,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from refimpl.cases import Case, write_case
 from refimpl.crosscheck.calls import Session
+from refimpl.crosscheck.generation import Only, keeps
 from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.posed import why_ill_posed
 from refimpl.crosscheck.problem import in_precision
@@ -20,15 +21,15 @@ SECONDS, LEAST = 8.0, 0.5
 
 
 def keep_smallest(
-    failing: dict[str, Record], session: Session, out: Path | str | None
+    failing: dict[str, Record], session: Session, out: Path | str | None, only: Only
 ) -> dict[str, Small]:
-    """Shrink the failing case of each stage; with `out`, write it to out/STAGE."""
+    """Shrink the failing case of each stage, keeping `only`; with `out`, write it to out/STAGE."""
     deadline, small = time.monotonic() + SECONDS, {}
     for done, (stage, record) in enumerate(failing.items()):
         share = (deadline - time.monotonic()) / (len(failing) - done)
         case = shrink(
             record.case,
-            lambda case, stage=stage: fails(session, stage, case),
+            lambda case, stage=stage: keeps(case, only) and fails(session, stage, case),
             seconds=max(share, LEAST),
         )
         directory = None if out is None else str(Path(out) / stage)

@@ -21,8 +21,9 @@ from numba import get_num_threads, njit, set_num_threads
 
 RULES = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 
-# Fewer products than this, of the first two arrays' numbers, are computed on one thread: more save
-# less than 0.2 ms where cores are idle, and cost milliseconds where one of them is busy.
+# Work below this is done by one thread: a second one saves less than 0.2 ms where cores are idle,
+# and costs milliseconds where one of them is busy. Work is taken to be the product of the sizes of
+# the first two arrays: the number of multiplications, or more of them, with adjoints and gradients.
 LARGE = 200_000
 
 
@@ -43,7 +44,8 @@ def over_images(function):
     @wraps(function)
     def on_threads(*arguments):
         threads = get_num_threads()
-        if threads == 1 or arguments[0].size * arguments[1].size >= LARGE:
+        several, work = len(arguments[0]) > 1, arguments[0].size * arguments[1].size
+        if threads == 1 or (several and work >= LARGE):
             return kernel(*arguments)
         set_num_threads(1)
         try:

@@ -19,7 +19,7 @@ ROOM = 4
 REMAINDER = 0.1
 
 
-# Outputs by name, for each mutant by its number.
+# What mutants give, by their number: solved outputs, or parameter gradients at one state.
 Known = dict[tuple[str, int], dict[str, Array]]
 
 
@@ -41,7 +41,7 @@ class Evidence:
     value : array
         Of the right shape, finite.
     known : dict
-        Predictions for all outputs of the case that were made for another one of them.
+        Predictions for solved outputs of the case that were made for another one of them.
     """
 
     def __init__(self, reference: Reference, name: str, value: Array, known: Known | None = None):
@@ -124,7 +124,7 @@ class Evidence:
 
     def predicted_parameters(self, number: int, parts: Parts) -> Array:
         """The parameter gradient if only its own formula were that of these parts."""
-        key = ("parameters", number)
+        key = ("at u*" if self.hypergradient else "at u", number)
         if key not in self.known:
             self.known[key] = parameters_vjp(parts, *self.at)
         return self.known[key][self.parameter]

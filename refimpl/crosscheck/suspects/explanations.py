@@ -85,7 +85,10 @@ EXPLANATIONS = {
     "wrong_potential_parameter": "the potential has another parameter: use the one of the case",
     "potential_scaled": "the potential is multiplied or divided by its parameter: compare φ",
     "norm_frozen": "the norm is treated as a constant: differentiate it too",
-    "norm_ignored": "A and C are not normalised: rescale them to the norm of the case",
+    "norm_ignored": (
+        "A and C are not normalised: rescale them to the norm of the case (code without norms: "
+        "fix normalized to false)"
+    ),
     "norm_size_ignored": "A and C are rescaled to norm 1: rescale to the norm of the case",
     "norm_frobenius": "the norm is that of Frobenius: use the spectral norm of the operator",
     "norm_of_reshaped_filters": (
@@ -113,7 +116,7 @@ EXPLANATIONS = {
     "hidden_precision": "the error is that of a lower precision: keep the given one throughout",
     "transposed_image": "rows and columns are exchanged: images are (N, C, H, W)",
     "flipped_image": "the image is turned by 180°",
-    "other_output": "the value is that of the output {}: exchange the two",
+    "other_output": "the value is that of the output {}: return the one asked for",
     "batch_reversed": "the images are in another order",
     "one_image_for_all": "all images hold the result of the first: treat each by itself",
     "images_averaged": "the images are averaged over the batch: treat each by itself",
@@ -159,4 +162,5 @@ def explanation(slug: str) -> str:
         If the cause is unknown.
     """
     cause, _, detail = slug.partition(":")
-    return EXPLANATIONS[cause].replace("{}", detail.replace("_", " "))
+    words = detail if cause == "other_output" else detail.replace("_", " ")
+    return EXPLANATIONS[cause].replace("{}", words)

@@ -64,7 +64,9 @@ def _everywhere(slug: str, parts: Parts, bank: Any) -> Iterator[Mutant]:
     if parts.normalizer is not None:
         yield Mutant(slug, replace(both, normalizer=parts.normalizer._replace(bank=bank)))
     yield Mutant(slug, analysed_by(parts, bank))
-    yield Mutant(slug, synthesised_by(parts, bank))
+    # Where C is A, filters turned in Cᵀ alone are those of a transpose that was left out.
+    left_out = parts.tied and slug == "filters_flipped"
+    yield Mutant("synthesis_not_transposed" if left_out else slug, synthesised_by(parts, bank))
 
 
 def boundaries(evidence: Evidence) -> Iterator[Mutant]:

@@ -1,7 +1,9 @@
 """The definition with one part exchanged: numbers, bias, weights, potential.
 
 A mutant is a slug with the parts that it stands for. Every function here takes the evidence and
-yields such pairs; exchanged filters and operators are in `refimpl.crosscheck.suspects.linear`.
+yields such pairs, which may depend on the case and on whether the output is solved, but on nothing
+else, so that their number says which is which. Exchanged filters and operators are in
+`refimpl.crosscheck.suspects.linear`.
 """
 
 from collections.abc import Callable, Iterator

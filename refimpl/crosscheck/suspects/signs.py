@@ -46,7 +46,7 @@ def rearranged(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def other_outputs(evidence: Evidence) -> Iterator[Prediction]:
-    """Another output of the case with as many values."""
+    """Another output of the case, of the same shape."""
     for name, x in evidence.reference.outputs.items():
         if name != evidence.name and x.shape == evidence.expected.shape and x.size > 1:
             yield Prediction(f"other_output:{name}", x)
