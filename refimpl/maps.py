@@ -159,6 +159,11 @@ class StepLinearization:
 class TiedStepLinearization(StepLinearization):
     """∇E at one u: J is the Hessian H = λ KᵀK + ∇²R, symmetric."""
 
+    @cached_property
+    def energy(self) -> Array:
+        """E(u), one value for each image, E2."""
+        return self.step.datafit.energy(self.u) + self.field.energy
+
     @property
     def gradient(self) -> Array:
         """∇E(u)."""

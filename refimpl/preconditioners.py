@@ -36,13 +36,10 @@ def jacobi(linearization: StepLinearization) -> Callable[[Array], Array]:
 def positive_diagonal(linearization: StepLinearization) -> Array:
     """|diag(J)|, lifted to 1e-3 of its largest entry in each image where it is smaller.
 
-    The diagonal of Cᵀ diag(d) A is the adjoint of the bank A ⊙ C applied to d: exact where no
-    padded pixel repeats one inside the same filter window. That of KᵀK is exact for identity and
+    That of KᵀK is exact for identity and
     masks; for other K it is ‖K e‖² at the central pixel e of the first channel, for all pixels.
     """
-    theta, bank = linearization.field.field.parameters, linearization.field.field.bank
-    diagonal = bank.adjoint(theta.A * theta.synthesis, linearization.field.d)
-    diagonal = diagonal + gram_diagonal(linearization)
+    diagonal = linearization.field.diagonal + gram_diagonal(linearization)
     size = np.abs(diagonal)
     largest = size.max(axis=(1, 2, 3), keepdims=True)
     return np.maximum(size, np.where(largest > 0, LIFT * largest, 1)).astype(diagonal.dtype)
@@ -90,7 +87,7 @@ def _symbols(linearization: StepLinearization) -> Array:
     theta, bank = linearization.field.field.parameters, linearization.field.field.bank
     H, W = bank.image_shape[1:]
     N, C = linearization.u.shape[:2]
-    means = linearization.field.d.mean(axis=(2, 3))
+    means = linearization.field.mean_slopes
     symbol = np.empty((N, C, H, W // 2 + 1))
     for c in range(C):
         impulse = central_impulse(linearization.u, c)
@@ -135,7 +132,7 @@ def cholesky(linearization: StepLinearization) -> Callable[[Array], Array]:
     theta, bank = linearization.field.field.parameters, linearization.field.field.bank
     if not isinstance(bank, DenseBank):
         raise ValueError("cholesky: only a dense bank has a dense J; use 'circulant' or 'jacobi'")
-    weights = np.maximum(linearization.field.d.mean(axis=0), 0)
+    weights = np.maximum(linearization.field.mean_slopes.mean(axis=0), 0)
     B = theta.A if theta.tied else (theta.A + theta.C) / 2
     rooted = np.sqrt(weights)[:, None] * B  # XᵀX costs half of what XᵀY does
     M = rooted.T @ rooted + gram_matrix(linearization)

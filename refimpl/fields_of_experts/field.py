@@ -3,9 +3,9 @@
     untied  F(u) = γ Cᵀ( w ⊙ σ(A u + b) )                    E3
     tied    C = A, F = ∇R, R(u) = γ Σ_k w_k Σ φ((A u + b)_k)    E2
 
-`linearize(u)` evaluates σ and σ′ once; products with ∂F (E4), (∂F)ᵀ (E5) and (∂_θ F)ᵀ (E6) reuse
-them. Only the tied classes offer `energy` and `hvp`: without C = A there is no energy, and ∂F
-is not symmetric.
+`linearize(u)` evaluates σ and σ′ once, when they are first needed; products with ∂F (E4), (∂F)ᵀ
+(E5) and (∂_θ F)ᵀ (E6) reuse them. Only the tied classes offer `energy` and `hvp`: without C = A
+there is no energy, and ∂F is not symmetric.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from refimpl.arrays import Array, same_dtype
 from refimpl.fields_of_experts import definition, fused
 from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.banks import is_complex
+from refimpl.operators.base import check_shape
 from refimpl.parameters import Parameters, make_parameters
 from refimpl.potentials import Potential
 
@@ -48,13 +49,8 @@ class FieldsOfExperts:
 
     def linearize(self, u: Array) -> "FieldLinearization":
         """F with its derivatives at `u`."""
-        return FieldLinearization(self, u, *self._responses(u))
-
-    def _responses(self, u: Array) -> tuple[Array, Array]:
         self._check(u)
-        theta = self.parameters
-        s, slope = self._engine(u).responses(self.bank, self.potential, theta, u)
-        return s, self.bank.per_filter(theta.gamma * theta.weights) * slope
+        return FieldLinearization(self, u)
 
     def _engine(self, *arrays: Array):
         fast = self.bank.compiled and not is_complex(
@@ -63,6 +59,7 @@ class FieldsOfExperts:
         return fused if fast else definition
 
     def _check(self, u: Array) -> None:
+        check_shape(self.bank, u, self.bank.image_shape, "u")
         if not is_complex(u, self.parameters.A):
             same_dtype(u=u, A=self.parameters.A)
 
@@ -78,24 +75,53 @@ class TiedFieldsOfExperts(FieldsOfExperts):
 
     def linearize(self, u: Array) -> "TiedFieldLinearization":
         """∇R with its derivatives at `u`."""
-        return TiedFieldLinearization(self, u, *self._responses(u))
+        self._check(u)
+        return TiedFieldLinearization(self, u)
 
 
 @dataclass(frozen=True)
 class FieldLinearization:
-    """F at u: holds u, s = σ(z) and d = γ w ⊙ σ′(z) with z = A u + b.
+    """F at u, with s = σ(z) and d = γ w ⊙ σ′(z) at z = A u + b.
 
     Attributes
     ----------
     field : FieldsOfExperts
     u : array (N, C, H, W)
-    s, d : arrays of responses
     """
 
     field: FieldsOfExperts
     u: Array
-    s: Array
-    d: Array
+
+    @cached_property
+    def responses(self) -> tuple[Array, Array]:
+        """s and d, arrays of responses."""
+        field, theta = self.field, self.field.parameters
+        s, slope = field._engine(self.u).responses(field.bank, field.potential, theta, self.u)
+        return s, field.bank.per_filter(theta.gamma * theta.weights) * slope
+
+    @property
+    def s(self) -> Array:
+        """σ(z)."""
+        return self.responses[0]
+
+    @property
+    def d(self) -> Array:
+        """γ w ⊙ σ′(z)."""
+        return self.responses[1]
+
+    @cached_property
+    def mean_slopes(self) -> Array:
+        """Mean of d over the responses of each filter, (N, F)."""
+        return self.d.reshape(*self.d.shape[:2], -1).mean(axis=2)
+
+    @cached_property
+    def diagonal(self) -> Array:
+        """The diagonal of ∂F, (N, C, H, W): the adjoint of the bank A ⊙ C applied to d.
+
+        Exact where no padded pixel repeats one inside the same filter window.
+        """
+        theta = self.field.parameters
+        return self.field.bank.adjoint(theta.A * theta.synthesis, self.d)
 
     @cached_property
     def value(self) -> Array:
@@ -141,6 +167,11 @@ class FieldLinearization:
 
 class TiedFieldLinearization(FieldLinearization):
     """∇R at u; its Jacobian is the Hessian of R, symmetric."""
+
+    @cached_property
+    def energy(self) -> Array:
+        """R(u), one value for each image, E2."""
+        return self.field.energy(self.u)
 
     def hvp(self, v: Array) -> Array:
         """∇²R v = γ Aᵀ( w ⊙ σ′ ⊙ A v ), E4 with C = A."""
