@@ -160,9 +160,9 @@ def gradient_bounds(
     Tied, the bounds of A and C add up to that of A (E7).
     """
     field = linearization.field.field
-    theta, bank, s = field.parameters, field.bank, linearization.field.s
+    theta, bank, (s, d) = field.parameters, field.bank, linearization.field.responses
     beta, positions = bilinear_norm(bank), float(np.prod(bank.response_shape[1:]))
-    r = norm(linearization.field.d * bank.apply(theta.synthesis, p))
+    r = norm(d * bank.apply(theta.synthesis, p))
     epsilon = norms.bend * e * norms.Cp + norms.slope * norms.C * delta
     moved = field.potential.sup_second * norms.A * e
     errors = {

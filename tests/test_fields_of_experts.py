@@ -12,8 +12,10 @@ from refimpl.checks import complex_step, jvp_vjp
 from refimpl.fields_of_experts import (
     FieldsOfExperts,
     TiedFieldsOfExperts,
+    definition,
     make_field,
 )
+from refimpl.fields_of_experts.jacobians import ResponseJacobian, StencilJacobian
 from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.padding import index_map
 from refimpl.parameters import make_parameters
@@ -37,6 +39,12 @@ def small_banks(boundary="symmetric"):
 
 def rounding(x):
     return 64 * EPS * np.sqrt(x.size)
+
+
+def one_channel_field(shape, filters, boundary, tied, rng, dtype=np.float64):
+    """A field of one channel with so many filters that its Jacobian is a stencil."""
+    bank = FilterBank(shape, (81, *filters), boundary)
+    return random_field(bank, rng, tied=tied, dtype=dtype)
 
 
 # Closed forms and autodiff
@@ -207,7 +215,7 @@ def test_precision_is_kept_everywhere(dtype, tied, seed):
         field = random_field(bank, rng, tied=tied, dtype=dtype)
         u = normal(rng, (2, 2, 4, 5), dtype)
         lin = field.linearize(u)
-        arrays = [field.value(u), lin.value, lin.jvp(u), lin.vjp(u), lin.s, lin.d]
+        arrays = [field.value(u), lin.value, lin.jvp(u), lin.vjp(u), *lin.responses]
         arrays += [gradient for _, gradient in lin.params_vjp(u).items()]
         arrays += [field.energy(u)] if tied else []
         assert {x.dtype for x in arrays} == {np.dtype(dtype)}
@@ -227,7 +235,7 @@ def test_a_linearization_is_immutable():
     field = random_field(small_banks()[0], generator(7))
     lin = field.linearize(np.zeros((1, 2, 4, 5)))
     with pytest.raises(FrozenInstanceError):
-        lin.u = lin.s
+        lin.u = lin.value
 
 
 def test_gamma_multiplies_everything():
@@ -273,3 +281,59 @@ def test_images_of_another_size_are_refused():
 def test_parameters_of_another_bank_are_refused():
     with pytest.raises(ValueError, match=r"A: shape is \(3, 2, 3, 3\), the bank expects"):
         make_field(small_banks()[0], LogCosh(), np.ones((3, 2, 3, 3)))
+
+
+# The Jacobian as a stencil
+
+
+@given(
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.sampled_from([(1, 1), (3, 3), (5, 3), (1, 5), (5, 5)]),
+    boundaries(),
+    st.booleans(),
+    precisions(),
+    seeds(),
+)
+def test_stencil_is_the_jacobian_by_responses(size, filters, boundary, tied, dtype, seed):
+    rng = generator(seed)
+    field = one_channel_field((1, *size), filters, boundary, tied, rng, dtype)
+    u, v = normal(rng, (2, 2, 1, *size), dtype)
+    stencil = field.linearize(u).jacobian
+    theta, (_, d) = field.parameters, field.linearize(u).responses
+    responses = ResponseJacobian(definition, field.bank, theta, d)
+    assert isinstance(stencil, StencilJacobian)
+    largest = np.abs(d).max() * np.linalg.norm(theta.A) * np.linalg.norm(theta.synthesis)
+    bound = 64 * np.finfo(dtype).eps * np.sqrt(d.size) * largest
+    for result, expected, scale in (
+        (stencil.matvec(v), responses.matvec(v), np.linalg.norm(v)),
+        (stencil.adjoint(v), responses.adjoint(v), np.linalg.norm(v)),
+        (stencil.diagonal, responses.diagonal, np.sqrt(v.size)),
+        (stencil.mean_slopes, responses.mean_slopes, 1.0),
+    ):
+        assert result.dtype == dtype and result.shape == expected.shape
+        assert np.linalg.norm(result - expected) <= bound * scale
+
+
+@pytest.mark.parametrize(
+    "filters, channels, tied, expected",
+    [
+        ((13, 3, 3), 1, True, StencilJacobian),
+        ((12, 3, 3), 1, True, ResponseJacobian),
+        ((24, 3, 3), 1, False, ResponseJacobian),
+        ((25, 3, 3), 1, False, StencilJacobian),
+        ((99, 3, 3), 3, True, ResponseJacobian),
+    ],
+)
+def test_a_jacobian_is_a_stencil_where_that_is_smaller(filters, channels, tied, expected):
+    bank = FilterBank((channels, 6, 5), filters)
+    lin = random_field(bank, generator(0), tied=tied).linearize(np.ones((1, channels, 6, 5)))
+    assert type(lin.jacobian) is expected
+
+
+def test_value_and_energy_together_are_those_apart():
+    rng = generator(3)
+    for bank in small_banks():
+        field, u = random_field(bank, rng), normal(rng, (2, 2, 4, 5))
+        lin = field.linearize(u)
+        np.testing.assert_array_equal(lin.value, field.value(u))
+        np.testing.assert_array_equal(lin.energy, field.energy(u))

@@ -25,16 +25,23 @@ def outputs(dtype, shapes=SMALL):
     """Every output of every kernel on one problem, in a fixed order."""
     problem = Problem(*shapes, 7, dtype)
     up, qp, A, C, b, w, z, d = problem.inputs("up qp A C b w z d")
+    up1, A1, C1 = (np.ascontiguousarray(x[:, :1]) for x in (up, A, C))
     yield kernels.correlate(up, A)
     yield kernels.correlate_adjoint(z, A)
     yield kernels.correlate_adjoint_filters(up, z)
     yield kernels.tangent(up, A, C, d)
-    yield from kernels.parameters(up, qp, A, C, z, d, w)
     for potential in POTENTIALS:
         settings = potential.code, potential.parameter
-        yield kernels.field(up, A, C, b, w, *settings)
-        yield kernels.energy(up, A, b, w, *settings)
+        yield from kernels.parameters(up, qp, A, C, b, w, *settings)
+        yield from kernels.field(up, A, C, b, w, *settings, True)
         yield from kernels.responses(up, A, b, *settings)
+        for half in (False, True):
+            S, sums = kernels.stencil(up1, A1, C1, b, w, *settings, half)
+            yield S
+            yield sums
+            margin, last = S.shape[2] - up1[0].size, len(S[0]) - 1
+            terms = np.array([[0, 0, 1], [last, -1, margin], [last, 0, -margin]])
+            yield kernels.stencil_product(up1, terms, S, margin)
 
 
 def save_outputs(path, dtype, shapes=SMALL, threads=1):
@@ -71,7 +78,7 @@ for run in range(11):
 """
     run_in_new_process(code, NUMBA_NUM_THREADS="2")
     with np.load(tmp_path / "0.npz") as one_thread:
-        assert len(one_thread.files) == 8 + 4 * len(POTENTIALS)
+        assert len(one_thread.files) == 4 + 14 * len(POTENTIALS)
         for run in range(1, 11):
             with np.load(tmp_path / f"{run}.npz") as two_threads:
                 for key, expected in one_thread.items():
@@ -84,10 +91,10 @@ import numba, numpy as np, pytest
 from refimpl.kernels import jit
 jit.njit = lambda **rules: lambda function: function
 small, large = np.ones(10), np.ones(jit.LARGE)
-threads = jit.over_images(lambda x, y: numba.get_num_threads())
+threads = jit.over_bands(lambda x, y: numba.get_num_threads())
 assert threads(small, small) == 1 and threads(small, large) == 2
 with pytest.raises(ZeroDivisionError):
-    jit.over_images(lambda x, y: 1 / 0)(small, small)
+    jit.over_bands(lambda x, y: 1 / 0)(small, small)
 assert numba.get_num_threads() == 2
 """
     run_in_new_process(code, NUMBA_NUM_THREADS="2")
@@ -114,8 +121,7 @@ def test_arguments_are_left_alone():
     before = [x.copy() for x in problem.inputs(names)]
     list(outputs(np.float64))
     up, qp, A, C, b, w, z, d = problem.inputs(names)
-    kernels.field(up, A, C, b, w, kernels.LORENTZIAN, 0.0)
-    kernels.parameters(up, qp, A, C, z, d, w)
+    kernels.field(up, A, C, b, w, kernels.LORENTZIAN, 0.0, True)
     for x, original in zip(problem.inputs(names), before, strict=True):
         np.testing.assert_array_equal(x, original)
 
@@ -131,8 +137,23 @@ def test_editing_a_row_function_recompiles_the_kernels_that_contain_it(tmp_path)
     )
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert float(run_in_new_process(code, tmp_path, **cache)) == 1.0
-    rows = package / "kernels" / "rows.py"
-    text = rows.read_text()
-    assert "z[j] = bias\n" in text
-    rows.write_text(text.replace("z[j] = bias\n", "z[j] = bias + 41\n"))
+    strips = package / "kernels" / "strips.py"
+    text = strips.read_text()
+    assert "= b[k]\n" in text
+    strips.write_text(text.replace("= b[k]\n", "= b[k] + 41\n"))
     assert float(run_in_new_process(code, tmp_path, **cache)) == 42.0
+
+
+def test_compiling_is_said_once_and_reading_from_the_disk_is_not(tmp_path):
+    code = (
+        "import numpy as np; from refimpl.kernels import correlate; one = np.ones((1, 1, 1, 1)); "
+        "correlate(one, one); correlate(one.astype('f'), one.astype('f'))"
+    )
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(TESTS.parent)}
+    said = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+        for _ in range(2)
+    ]
+    assert said[0].count("compiling loops") == 1
+    assert said[1] == ""

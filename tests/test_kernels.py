@@ -51,8 +51,8 @@ def per_filter(values):
     return values[:, None, None]
 
 
-def definition_parameters(up, qp, A, C, s, d, w):
-    """E6 with d = γ w ⊙ σ′: (g_A, g_C, g_b, g_w)."""
+def definition_parameters(up, qp, C, s, d, w):
+    """E6 from s = σ and d = w ⊙ σ′: (g_A, g_C, g_b, g_w)."""
     Cq = definition_correlate(qp, C)
     r = d * Cq
     g_A = definition_adjoint_filters(up, r)
@@ -93,11 +93,6 @@ def test_tangent_is_its_definition(problem):
     problem.assert_multilinear(kernels.tangent, definition, "qp A C d")
 
 
-@given(problems())
-def test_parameters_is_its_definition(problem):
-    problem.assert_multilinear(kernels.parameters, definition_parameters, "up qp A C z d w")
-
-
 def preactivation(problem):
     """z = Au + b in double precision, and the same of absolute values."""
     up, A, b = problem.inputs("up A b", "double")
@@ -105,12 +100,19 @@ def preactivation(problem):
     return definition_correlate(up, A) + per_filter(b), sizes
 
 
+def energy(up, A, b, w, potential):
+    """The second term of E2, with the field at C = A that is computed beside it left out."""
+    return kernels.field(up, A, A, b, w, potential.code, potential.parameter, True)[1]
+
+
 @potentials
 @given(problem=problems())
 def test_field_is_its_definition(potential, problem):
     z, size = preactivation(problem)
     _, _, C, _, w = problem.inputs("up A C b w", "double")
-    result = kernels.field(*problem.inputs("up A C b w"), potential.code, potential.parameter)
+    settings = potential.code, potential.parameter
+    result, nothing = kernels.field(*problem.inputs("up A C b w"), *settings, False)
+    np.testing.assert_array_equal(nothing, 0)
     truth = definition_adjoint(per_filter(w) * potential.derivative(z), C)
     # |σ(z)| ≤ |z| sup σ′, and an error of z reaches σ(z) with at most that factor.
     size = definition_adjoint(per_filter(np.abs(w)) * potential.sup_second * size, np.abs(C))
@@ -121,8 +123,10 @@ def test_field_is_its_definition(potential, problem):
 @given(problem=problems())
 def test_energy_is_its_definition(potential, problem):
     z, size = preactivation(problem)
-    up, A, b, w = problem.inputs("up A b w")
-    result = kernels.energy(up, A, b, w, potential.code, potential.parameter)
+    up, A, C, b, w = problem.inputs("up A C b w")
+    settings = potential.code, potential.parameter
+    field, result = kernels.field(up, A, C, b, w, *settings, True)
+    np.testing.assert_array_equal(field, kernels.field(up, A, C, b, w, *settings, False)[0])
     weights = per_filter(w.astype(np.float64))
     truth = (weights * potential.value(z)).sum((1, 2, 3))
     bound = potential.value(size) + potential.sup_second * size**2
@@ -140,6 +144,24 @@ def test_responses_are_their_definition(potential, problem):
     problem.assert_close(d, potential.second_derivative(z), potential.sup_second + bend * size)
 
 
+@potentials
+@given(problem=problems())
+def test_parameters_is_its_definition(potential, problem):
+    z, size = preactivation(problem)
+    results = kernels.parameters(
+        *problem.inputs("up qp A C b w"), potential.code, potential.parameter
+    )
+    up, qp, C, w = problem.inputs("up qp C w", "double")
+    s, d = potential.derivative(z), per_filter(w) * potential.second_derivative(z)
+    exact = definition_parameters(up, qp, C, s, d, w)
+    bend = potential.sup_third if potential.smooth else 0.0
+    sizes = [np.abs(x) for x in (up, qp, C)]
+    room = potential.sup_second * size, np.abs(per_filter(w)) * (potential.sup_second + bend * size)
+    sizes = definition_parameters(*sizes, *room, np.abs(w))
+    for result, truth, bound in zip(results, exact, sizes, strict=True):
+        problem.assert_close(result, truth, bound)
+
+
 def magnitudes(potential):
     """Numbers from 1e-300 to 1e300 of both signs, zero, kinks, and the range where σ bends."""
     rng = np.random.default_rng(0)
@@ -154,7 +176,7 @@ def test_compiled_potentials_keep_all_digits_from_1e_minus_300_to_1e300(potentia
     one, zero = np.ones((1, 1, 1, 1)), np.zeros(1)
     settings = potential.code, potential.parameter
     s, d = kernels.responses(z.reshape(1, 1, 1, -1), one, zero, *settings)
-    phi = kernels.energy(z.reshape(-1, 1, 1, 1), one, zero, one[0, 0, 0], *settings)
+    phi = energy(z.reshape(-1, 1, 1, 1), one, zero, one[0, 0, 0], potential)
     # Both sides round x = χz once, which changes sech²x by 2|x| units, |x| < 400 before it is 0.
     scale = potential.parameter if potential.name == "log_cosh" else 0.0
     units = 12 + 4 * np.minimum(scale * np.abs(z), 400)
@@ -176,7 +198,7 @@ def test_compiled_potentials_do_not_hide_nan(potential):
     settings = potential.code, potential.parameter
     s, _ = kernels.responses(up, one, np.zeros(1), *settings)
     assert np.isnan(s).all()
-    assert np.isnan(kernels.energy(up, one, np.zeros(1), np.ones(1), *settings)).all()
+    assert np.isnan(energy(up, one, np.zeros(1), np.ones(1), potential)).all()
 
 
 def test_codes_are_those_of_the_potentials():
@@ -222,8 +244,8 @@ def test_parameter_gradients_are_adjoint_to_the_derivatives_of_the_field(potenti
     settings = potential.code, potential.parameter
     s, d = kernels.responses(up, A, b, *settings)
     d = np.ascontiguousarray(per_filter(w) * d)
-    g_A, g_C, _, g_w = kernels.parameters(up, qp, A, C, s, d, w)
-    F_q = inner(kernels.field(up, A, C, b, w, *settings), qp)
+    g_A, g_C, _, g_w = kernels.parameters(up, qp, A, C, b, w, *settings)
+    F_q = inner(kernels.field(up, A, C, b, w, *settings, False)[0], qp)
     dA = np.roll(C, 1, axis=0)
     along = inner(kernels.tangent(up, dA, C, d), qp)
     norms = {name: np.linalg.norm(x) for name, x in problem.double.items()}
@@ -238,7 +260,9 @@ def test_parameter_gradients_are_adjoint_to_the_derivatives_of_the_field(potenti
 def test_an_image_does_not_depend_on_its_batch():
     problem = Problem((3, 2, 7, 5), (4, 2, 3, 3), 3, np.float64)
     up, A, C, b, w = problem.inputs("up A C b w")
-    batch = kernels.field(up, A, C, b, w, kernels.LOG_COSH, 100.0)
+    settings = kernels.LOG_COSH, 100.0, True
+    batch = kernels.field(up, A, C, b, w, *settings)
     for n in range(3):
-        alone = kernels.field(up[n : n + 1].copy(), A, C, b, w, kernels.LOG_COSH, 100.0)
-        np.testing.assert_array_equal(batch[n : n + 1], alone)
+        alone = kernels.field(up[n : n + 1].copy(), A, C, b, w, *settings)
+        for together, one in zip(batch, alone, strict=True):
+            np.testing.assert_array_equal(together[n : n + 1], one)

@@ -67,7 +67,7 @@ def test_cholesky_inverts_a_quadratic_prior_exactly(operator):
 def test_cholesky_uses_the_mean_of_both_banks_and_of_the_images():
     lin = linearization(Identity(IMAGE), tied=False, dense=True)
     theta = lin.field.field.parameters
-    B, d = (theta.A + theta.C) / 2, np.maximum(lin.field.d.mean(axis=0), 0)
+    B, d = (theta.A + theta.C) / 2, np.maximum(lin.field.mean_slopes.mean(axis=0), 0)
     M = 1.3 * np.eye(lin.u[0].size) + B.T @ (d[:, None] * B)
     M += 1e-6 * np.diag(M).max() * np.eye(len(M))
     r = normal(generator(1), lin.u.shape)

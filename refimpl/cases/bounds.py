@@ -84,9 +84,10 @@ class Magnitudes(NamedTuple):
         """Magnitudes at one linearisation."""
         theta, bank = lin.step.field.parameters, lin.step.field.bank
         lam, (K, A, C) = lin.step.datafit.lam, norms
-        slope = np.abs(lin.field.d.reshape(len(lin.u), -1)).max(axis=1)
+        s, d = lin.field.responses
+        slope = np.abs(d.reshape(len(lin.u), -1)).max(axis=1)
         bias = np.sqrt(np.prod(bank.response_shape[1:])) * np.linalg.norm(theta.b)
-        values = norm(theta.gamma * bank.per_filter(theta.weights) * lin.field.s)
+        values = norm(theta.gamma * bank.per_filter(theta.weights) * s)
         data = lam * K * (K * norm(lin.u) + norm(lin.step.datafit.y))
         experts = C * (values + slope * (A * norm(lin.u) + bias))
         eps = np.finfo(lin.u.dtype).eps * np.sqrt(lin.u[0].size)

@@ -1,6 +1,6 @@
-"""The field of experts as the paper writes it: five functions of a bank, a potential and θ.
+"""The field of experts as the paper writes it: functions of a bank, a potential and θ.
 
-γ enters through d = γ w ⊙ σ′ alone; `energy`, `value` and the gradients in C and w lack it, and
+γ enters through d = γ w ⊙ σ′ alone; energies, values and the gradients of parameters lack it, and
 the caller multiplies by it. Everything is plain NumPy on the bank's three maps and accepts complex
 arrays, which is what the complex-step check needs.
 """
@@ -23,6 +23,11 @@ def value(bank, potential, theta: Parameters, u: Array) -> Array:
     return bank.adjoint(theta.synthesis, bank.per_filter(theta.weights) * s)
 
 
+def value_and_energy(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Array]:
+    """E3 and E2 at one u."""
+    return value(bank, potential, theta, u), energy(bank, potential, theta, u)
+
+
 def responses(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Array]:
     """σ(z) and σ′(z) at z = A u + b."""
     z = preactivation(bank, theta, u)
@@ -34,20 +39,18 @@ def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:
     return bank.adjoint(C, d * bank.apply(A, v))
 
 
-def parameter_vjp(
-    bank, theta: Parameters, u: Array, q: Array, s: Array, d: Array
-) -> tuple[Array, ...]:
-    """(∂_θ F)ᵀ q, E6, for (A, C, b, w); that for C and w still lacks the factor γ.
+def parameter_vjp(bank, potential, theta: Parameters, u: Array, q: Array) -> tuple[Array, ...]:
+    """(∂_θ F)ᵀ q, E6, for (A, C, b, w), without the factor γ.
 
     F = γ B(C, ·)ᵀ(w ⊙ σ(B(A, u) + b)), so ⟨F, q⟩ = γ ⟨w ⊙ σ(z), B(C, q)⟩. Differentiating by
-    A and b goes through σ, with the cotangent r = d ⊙ Cq of z, d = γ w ⊙ σ′; by C and w it
-    does not.
+    A and b goes through σ, with the cotangent γ r of z, r = w ⊙ σ′ ⊙ Cq; by C and w it does not.
     """
-    Cq = bank.apply(theta.synthesis, q)
-    r = d * Cq
+    s, slope = responses(bank, potential, theta, u)
+    weights, Cq = bank.per_filter(theta.weights), bank.apply(theta.synthesis, q)
+    r = weights * slope * Cq
     return (
         bank.adjoint_filters(u, r),
-        bank.adjoint_filters(q, bank.per_filter(theta.weights) * s),
+        bank.adjoint_filters(q, weights * s),
         bank.sum_per_filter(r),
         bank.sum_per_filter(s * Cq),
     )

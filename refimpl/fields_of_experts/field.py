@@ -3,9 +3,9 @@
     untied  F(u) = γ Cᵀ( w ⊙ σ(A u + b) )                    E3
     tied    C = A, F = ∇R, R(u) = γ Σ_k w_k Σ φ((A u + b)_k)    E2
 
-`linearize(u)` evaluates σ and σ′ once, when they are first needed; products with ∂F (E4), (∂F)ᵀ
-(E5) and (∂_θ F)ᵀ (E6) reuse them. Only the tied classes offer `energy` and `hvp`: without C = A
-there is no energy, and ∂F is not symmetric.
+`linearize(u)` evaluates F, R and ∂F once, when they are first needed; all products with ∂F (E4)
+and (∂F)ᵀ (E5) go through one object of `jacobians`. Only the tied classes offer `energy` and `hvp`:
+without C = A there is no energy, and ∂F is not symmetric.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,11 @@ import numpy as np
 
 from refimpl.arrays import Array, same_dtype
 from refimpl.fields_of_experts import definition, fused
+from refimpl.fields_of_experts.jacobians import (
+    ResponseJacobian,
+    StencilJacobian,
+    make_jacobian,
+)
 from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.banks import is_complex
 from refimpl.operators.base import check_shape
@@ -73,6 +78,13 @@ class TiedFieldsOfExperts(FieldsOfExperts):
         theta = self.parameters
         return theta.gamma * self._engine(u).energy(self.bank, self.potential, theta, u)
 
+    def value_and_energy(self, u: Array) -> tuple[Array, Array]:
+        """∇R(u) and R(u), which cost less together than apart."""
+        self._check(u)
+        theta = self.parameters
+        both = self._engine(u).value_and_energy(self.bank, self.potential, theta, u)
+        return tuple(theta.gamma * x for x in both)
+
     def linearize(self, u: Array) -> "TiedFieldLinearization":
         """∇R with its derivatives at `u`."""
         self._check(u)
@@ -81,7 +93,7 @@ class TiedFieldsOfExperts(FieldsOfExperts):
 
 @dataclass(frozen=True)
 class FieldLinearization:
-    """F at u, with s = σ(z) and d = γ w ⊙ σ′(z) at z = A u + b.
+    """F at u: every quantity is computed when it is first asked for, and kept.
 
     Attributes
     ----------
@@ -93,51 +105,36 @@ class FieldLinearization:
     u: Array
 
     @cached_property
-    def responses(self) -> tuple[Array, Array]:
-        """s and d, arrays of responses."""
-        field, theta = self.field, self.field.parameters
-        s, slope = field._engine(self.u).responses(field.bank, field.potential, theta, self.u)
-        return s, field.bank.per_filter(theta.gamma * theta.weights) * slope
-
-    @property
-    def s(self) -> Array:
-        """σ(z)."""
-        return self.responses[0]
-
-    @property
-    def d(self) -> Array:
-        """γ w ⊙ σ′(z)."""
-        return self.responses[1]
-
-    @cached_property
-    def mean_slopes(self) -> Array:
-        """Mean of d over the responses of each filter, (N, F)."""
-        return self.d.reshape(*self.d.shape[:2], -1).mean(axis=2)
-
-    @cached_property
-    def diagonal(self) -> Array:
-        """The diagonal of ∂F, (N, C, H, W): the adjoint of the bank A ⊙ C applied to d.
-
-        Exact where no padded pixel repeats one inside the same filter window.
-        """
-        theta = self.field.parameters
-        return self.field.bank.adjoint(theta.A * theta.synthesis, self.d)
-
-    @cached_property
     def value(self) -> Array:
         """F(u), E3."""
-        theta, bank = self.field.parameters, self.field.bank
-        return theta.gamma * bank.adjoint(theta.synthesis, bank.per_filter(theta.weights) * self.s)
+        return self.field.value(self.u)
+
+    @cached_property
+    def jacobian(self) -> ResponseJacobian | StencilJacobian:
+        """∂F."""
+        field = self.field
+        engine = field._engine(self.u)
+        return make_jacobian(engine, field.bank, field.potential, field.parameters, self.u)
 
     def jvp(self, v: Array) -> Array:
         """∂F v = γ Cᵀ( w ⊙ σ′ ⊙ A v ), E4."""
-        theta = self.field.parameters
-        return self._tangent(theta.A, theta.synthesis, v)
+        self._check(v)
+        return self.jacobian.matvec(v)
 
     def vjp(self, q: Array) -> Array:
         """(∂F)ᵀ q = γ Aᵀ( w ⊙ σ′ ⊙ C q ), E5."""
-        theta = self.field.parameters
-        return self._tangent(theta.synthesis, theta.A, q)
+        self._check(q)
+        return self.jacobian.adjoint(q)
+
+    @property
+    def mean_slopes(self) -> Array:
+        """Mean of d = γ w ⊙ σ′ over the responses of each filter, (N, F)."""
+        return self.jacobian.mean_slopes
+
+    @property
+    def diagonal(self) -> Array:
+        """The diagonal of ∂F, (N, C, H, W)."""
+        return self.jacobian.diagonal
 
     def params_vjp(self, q: Array) -> Parameters:
         """(∂_θ F)ᵀ q, E6, summed over the batch.
@@ -146,14 +143,17 @@ class FieldLinearization:
         """
         self._check(q)
         field, theta = self.field, self.field.parameters
-        engine = field._engine(self.u, q)
-        A, C, b, weights = engine.parameter_vjp(field.bank, theta, self.u, q, self.s, self.d)
+        engine, gamma = field._engine(self.u, q), theta.gamma
+        A, C, b, weights = engine.parameter_vjp(field.bank, field.potential, theta, self.u, q)
         along_gamma = np.asarray(np.sum(theta.weights * weights))
-        return Parameters(A, b, theta.gamma * weights, along_gamma, theta.gamma * C)
+        return Parameters(gamma * A, gamma * b, gamma * weights, along_gamma, gamma * C)
 
-    def _tangent(self, A: Array, C: Array, v: Array) -> Array:
-        self._check(v)
-        return self.field._engine(self.u, v).tangent(self.field.bank, A, C, self.d, v)
+    @cached_property
+    def responses(self) -> tuple[Array, Array]:
+        """σ(z) and d = γ w ⊙ σ′(z) at z = A u + b: arrays of all responses."""
+        field, theta = self.field, self.field.parameters
+        s, slope = field._engine(self.u).responses(field.bank, field.potential, theta, self.u)
+        return s, field.bank.per_filter(theta.gamma * theta.weights) * slope
 
     def _check(self, v: Array) -> None:
         """The kernels trust shapes: a batch of another size would read beyond the responses."""
@@ -169,9 +169,18 @@ class TiedFieldLinearization(FieldLinearization):
     """∇R at u; its Jacobian is the Hessian of R, symmetric."""
 
     @cached_property
+    def _value_and_energy(self) -> tuple[Array, Array]:
+        return self.field.value_and_energy(self.u)
+
+    @property
+    def value(self) -> Array:
+        """∇R(u), E3."""
+        return self._value_and_energy[0]
+
+    @property
     def energy(self) -> Array:
         """R(u), one value for each image, E2."""
-        return self.field.energy(self.u)
+        return self._value_and_energy[1]
 
     def hvp(self, v: Array) -> Array:
         """∇²R v = γ Aᵀ( w ⊙ σ′ ⊙ A v ), E4 with C = A."""

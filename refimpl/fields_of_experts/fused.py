@@ -1,4 +1,4 @@
-"""The five functions of `definition` for filter banks, each as one pass of compiled loops.
+"""The functions of `definition` for filter banks, each as one pass of compiled loops.
 
 Pad once, run the kernel on the padded image, fold the border back with the adjoint of the
 padding. The responses A u + b are never stored unless the caller asks for them.
@@ -11,16 +11,24 @@ from refimpl.parameters import Parameters
 
 def energy(bank, potential, theta: Parameters, u: Array) -> Array:
     """Σ_k w_k Σ φ((A u + b)_k) for each image, shape (N,), E2."""
-    return kernels.energy(
-        bank.padding.matvec(u), theta.A, theta.b, theta.weights, potential.code, potential.parameter
-    )
+    return _field(bank, potential, theta, u, measured=True)[1]
 
 
 def value(bank, potential, theta: Parameters, u: Array) -> Array:
     """Cᵀ( w ⊙ σ(A u + b) ), E3."""
+    return bank.padding.adjoint(_field(bank, potential, theta, u, measured=False)[0])
+
+
+def value_and_energy(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Array]:
+    """E3 and E2 at one u."""
+    field, energies = _field(bank, potential, theta, u, measured=True)
+    return bank.padding.adjoint(field), energies
+
+
+def _field(bank, potential, theta: Parameters, u: Array, *, measured: bool) -> tuple[Array, Array]:
     up, code, parameter = bank.padding.matvec(u), potential.code, potential.parameter
-    return bank.padding.adjoint(
-        kernels.field(up, theta.A, theta.synthesis, theta.b, theta.weights, code, parameter)
+    return kernels.field(
+        up, theta.A, theta.synthesis, theta.b, theta.weights, code, parameter, measured
     )
 
 
@@ -36,9 +44,8 @@ def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:
     return bank.padding.adjoint(kernels.tangent(bank.padding.matvec(v), A, C, d))
 
 
-def parameter_vjp(
-    bank, theta: Parameters, u: Array, q: Array, s: Array, d: Array
-) -> tuple[Array, ...]:
-    """(∂_θ F)ᵀ q, E6, for (A, C, b, w); that for C and w still lacks the factor γ."""
+def parameter_vjp(bank, potential, theta: Parameters, u: Array, q: Array) -> tuple[Array, ...]:
+    """(∂_θ F)ᵀ q, E6, for (A, C, b, w), without the factor γ."""
     up, qp = bank.padding.matvec(u), bank.padding.matvec(q)
-    return kernels.parameters(up, qp, theta.A, theta.synthesis, s, d, theta.weights)
+    C, code, parameter = theta.synthesis, potential.code, potential.parameter
+    return kernels.parameters(up, qp, theta.A, C, theta.b, theta.weights, code, parameter)

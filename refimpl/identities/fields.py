@@ -78,7 +78,6 @@ def _derivative_checks(
     name: str, field: FieldsOfExperts, u: Array, v: Array, q: Array
 ) -> Iterator[Check]:
     lin = field.linearize(u)
-    yield agree(f"E3, linearisation against field: {name}", lin.value, field.value(u))
     yield complex_step(field.value, lin.jvp, u, v, name=f"E4 against E3, complex step: {name}")
     yield jvp_vjp(lin.jvp, lin.vjp, v, q, name=f"E5 against E4, dot test: {name}")
 
@@ -134,7 +133,7 @@ def _kernel_checks(name: str, field: FieldsOfExperts, u: Array, q: Array) -> Ite
     """The compiled field against the same field in plain NumPy."""
     plain = make_field(uncompiled(field.bank), field.potential, field.parameters)
     lin, plain_lin = field.linearize(u), plain.linearize(u)
-    bound = rounding_bound(lin.s)
+    bound = rounding_bound(lin.responses[0])
     yield agree(f"kernel of E3: {name}", field.value(u), plain.value(u), bound)
     yield agree(f"kernel of E4: {name}", lin.jvp(q), plain_lin.jvp(q), bound)
     yield agree(f"kernel of E5: {name}", lin.vjp(q), plain_lin.vjp(q), bound)

@@ -93,13 +93,19 @@ def _combinations(seed: int) -> Iterator[tuple[str, LinearOperator]]:
 
 
 def banks() -> Iterator[tuple[str, Bank]]:
-    """Filter banks under each boundary, also for images smaller than a filter, and a dense bank."""
+    """Filter banks under each boundary, also for images smaller than a filter; a dense bank.
+
+    25 filters of 3 × 3 on one channel have Jacobians in the form of a stencil, tied and untied.
+    """
     for boundary in BOUNDARIES:
         yield f"filters, {boundary}", FilterBank((2, 4, 5), (3, 3, 5), boundary)
     for boundary in BOUNDARIES:
         name = f"filters larger than the image, {boundary}"
         yield name, FilterBank((1, 3, 2), (2, 5, 7), boundary)
     yield "filters, image one pixel wide", FilterBank(THIN, (2, 3, 3), "symmetric")
+    for boundary in ("symmetric", "periodic"):
+        name = f"filters enough for a stencil, {boundary}"
+        yield name, FilterBank((1, 4, 5), (25, 3, 3), boundary)
     yield "dense rows", DenseBank((2, 4, 5), 7)
 
 

@@ -23,7 +23,8 @@ from refimpl.kernels.banks import (
     correlate_adjoint,
     correlate_adjoint_filters,
 )
-from refimpl.kernels.experts import energy, field, parameters, responses, tangent
+from refimpl.kernels.experts import field, parameters, responses, tangent
+from refimpl.kernels.stencils import stencil, stencil_product
 
 __all__ = [
     "HALF_SQUARED_RELU",
@@ -36,9 +37,10 @@ __all__ = [
     "correlate",
     "correlate_adjoint",
     "correlate_adjoint_filters",
-    "energy",
     "field",
     "parameters",
     "responses",
+    "stencil",
+    "stencil_product",
     "tangent",
 ]

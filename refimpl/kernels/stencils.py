@@ -1,0 +1,153 @@
+"""The Jacobian Cᵀ diag(d) A of one channel as a stencil that varies from pixel to pixel.
+
+    (Cᵀ diag(d) A v)[x] = Σ_p S_p[x] v[x + p],    S_p[x] = Σ_k Σ_t C[k, t] A[k, t + p] d_k[x - t],
+
+d = w ⊙ σ′(Au + b), t and t + p taps of the filter. Filters of h × w have (2h-1)(2w-1) offsets p:
+25 multiplications for 3 × 3, where filter by filter there are 18 F. If C = A the stencil is
+symmetric, S_-p[x] = S_p[x - p], and the half with p ≥ 0 is enough.
+
+Pixels x are those of the padded image as one row of Hp Wp values, and p = (p1, p2) is the shift
+p1 Wp + p2. Before each S_p stand `margin` zeros, the largest shift, so that S_p[x - p] exists; the
+offsets are ordered by (2w-1) p1 + p2.
+
+    stencil          S, and Σ d_k over the pixels
+    stencil_product  v ↦ Σ S_p[x + a] v[x + c] over a list of terms (p, a, c)
+
+Terms (p, 0, p) make the product and (p, -p, -p) that with the transpose; both lists, with the
+centre once, make the symmetric product from its half.
+"""
+
+import numpy as np
+from numba import prange
+
+from refimpl.kernels.activations import slope
+from refimpl.kernels.blocks import combine
+from refimpl.kernels.jit import over_bands, row_function
+from refimpl.kernels.strips import add_rows, blank, respond, sum_items, sum_row, weigh
+from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, tabled
+
+# Values of the product that are worked on at a time, and terms.
+PIECE, TERMS = 1024, 5
+
+
+def stencil(up, A, C, b, weights, code, parameter, half):
+    """(S, sums): S (N, offsets, margin + Hp Wp), all offsets or half of them, and sums (N, F)."""
+    (N, _, Hp, Wp), (h, w) = up.shape, A.shape[2:]
+    margin, centre = (h - 1) * Wp + w - 1, (h - 1) * (2 * w - 1) + w - 1
+    S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
+    return S, fill_stencil(up, A, C, b, weights, code, parameter, half, S)
+
+
+@over_bands
+def fill_stencil(up, A, C, b, weights, code, parameter, half, S):
+    """Add to S (zeros) what `stencil` returns as S; return the sums."""
+    (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
+    H, lead, step, length = strips_of(F, h, w, Hp, Wp)
+    high, bands = bands_of(Hp, Wp, h)
+    margin = S.shape[2] - Hp * Wp
+    T_A, shifts_A = analysis_taps(A, Hp, Wp)
+    T, shifts, targets, downs, sizes = stencil_taps(A, C, half, length)
+    sums = np.zeros((bands, N, F))
+    for item in prange(N * bands):
+        n, first, last = part_of(item, bands, high)
+        x, z = up[n].reshape(-1), np.zeros((F, length), up.dtype)
+        d, part = np.zeros_like(z), np.empty((T.shape[1], step * Wp), up.dtype)
+        for i in range(max(0, first - h + 1), min(H, last), step):
+            rows = min(step, min(H, last) - i)
+            respond(T_A, shifts_A, x[i * Wp :], b, z, lead, rows, Wp)
+            for k in range(F):
+                slope(z[k], d[k], code, parameter)
+            weigh(d, weights)
+            blank(d, lead, rows, Wp)
+            above = min(max(0, first - i), rows)  # rows that belong to the band before
+            for k in range(F):
+                sums[item % bands, n, k] += sum_row(d[k, lead + above * Wp :])
+            for g in range(T.shape[0]):
+                count, taps = sizes[g]
+                part[:count, : rows * Wp] = 0
+                combine(
+                    T[g, :count], shifts[g, :taps], d.reshape(-1), part[:count], 0, rows * Wp
+                )
+                for r in range(count):
+                    out = S[n, targets[g, r], margin:]
+                    add_rows(part[r], i + downs[g, r], rows, Wp, first, last, out)
+    return sum_items(sums, np.empty((N, F), up.dtype))
+
+
+@row_function
+def stencil_taps(A, C, half, length):
+    """Tables that make S from d, one for each column offset p2, shared by all p1.
+
+    Row r of table g = p2 + w - 1 stands for a row offset p1 and a row di of the filter: with the
+    taps (k, dj) it sums C[k, di, dj] A[k, di + p1, dj + p2] d_k, which belongs to
+    S_p, p = `targets[g, r]`, `downs[g, r]` = di rows further down. `sizes[g]` are the rows and
+    the taps that are used.
+    """
+    F, _, h, w = A.shape
+    groups, centre = 2 * w - 1, 0 if half else (h - 1) * (2 * w - 1) + w - 1
+    T, shifts = np.zeros((groups, h * h, tabled(F * w)), A.dtype), np.zeros((groups, tabled(F * w)))
+    targets, downs = np.zeros((groups, h * h), np.int64), np.zeros((groups, h * h), np.int64)
+    sizes = np.zeros((groups, 2), np.int64)
+    for g in range(groups):
+        p2, rows = g - (w - 1), 0
+        for p1 in range(1 - h, h):
+            for di in range(max(0, -p1), min(h, h - p1)):
+                if half and (p1 < 0 or (p1 == 0 and p2 < 0)):
+                    continue
+                targets[g, rows], downs[g, rows] = (2 * w - 1) * p1 + p2 + centre, di
+                taps = 0
+                for k in range(F):
+                    for dj in range(max(0, -p2), min(w, w - p2)):
+                        T[g, rows, taps] = C[k, 0, di, dj] * A[k, 0, di + p1, dj + p2]
+                        shifts[g, taps] = k * length + (w - 1) - dj
+                        taps += 1
+                rows, sizes[g, 1] = rows + 1, tabled(taps)
+        sizes[g, 0] = rows
+    return T, shifts.astype(np.int64), targets, downs, sizes
+
+
+@over_bands
+def stencil_product(vp, terms, S, margin):
+    """out[x] = Σ S[p, x + a] v[x + c] over rows (p, a, c) of `terms`, in their order."""
+    N, _, Hp, Wp = vp.shape
+    high, bands = bands_of(Hp, Wp, 1)
+    out = np.zeros((N, Hp * Wp), vp.dtype)
+    for item in prange(N * bands):
+        n, first, last = part_of(item, bands, high)
+        first, last = first * Wp, min(last, Hp) * Wp
+        v = with_margins(vp[n].reshape(-1), first, last, margin)
+        for begin in range(first, last, PIECE):
+            end = min(begin + PIECE, last)
+            add_terms(S[n], terms, margin, begin, v[begin - first :], out[n, begin:end])
+    return out.reshape(vp.shape)
+
+
+@row_function
+def with_margins(v, first, last, margin):
+    """v[first - margin : last + margin], 0 where v ends."""
+    values = np.zeros(last - first + 2 * margin, v.dtype)
+    begin, end = max(0, first - margin), min(v.size, last + margin)
+    values[begin - first + margin : end - first + margin] = v[begin:end]
+    return values
+
+
+@row_function
+def add_terms(S, terms, margin, begin, v, out):
+    """out[j] += Σ S[p, begin + j + a] v[j + c]; S and v begin `margin` before 0."""
+    size, at = out.size, margin + begin
+    for t in range(0, terms.shape[0] - TERMS + 1, TERMS):
+        (p0, a0, c0), (p1, a1, c1), (p2, a2, c2) = terms[t], terms[t + 1], terms[t + 2]
+        (p3, a3, c3), (p4, a4, c4) = terms[t + 3], terms[t + 4]
+        S0, v0 = S[p0, at + a0 : at + a0 + size], v[margin + c0 : margin + c0 + size]
+        S1, v1 = S[p1, at + a1 : at + a1 + size], v[margin + c1 : margin + c1 + size]
+        S2, v2 = S[p2, at + a2 : at + a2 + size], v[margin + c2 : margin + c2 + size]
+        S3, v3 = S[p3, at + a3 : at + a3 + size], v[margin + c3 : margin + c3 + size]
+        S4, v4 = S[p4, at + a4 : at + a4 + size], v[margin + c4 : margin + c4 + size]
+        for j in range(size):
+            left = S0[j] * v0[j] + S1[j] * v1[j] + S2[j] * v2[j]
+            out[j] += left + S3[j] * v3[j] + S4[j] * v4[j]
+    for t in range(terms.shape[0] // TERMS * TERMS, terms.shape[0]):
+        p, a, c = terms[t]
+        S0, v0 = S[p, at + a : at + a + size], v[margin + c : margin + c + size]
+        for j in range(size):
+            out[j] += S0[j] * v0[j]

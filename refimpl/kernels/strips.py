@@ -1,0 +1,107 @@
+"""What is done with one strip: respond, blank, spread, add up.
+
+Responses of a strip are rows of a matrix S (F, lead + rows Wp), where row i of the image begins at
+lead + i Wp (see `refimpl.kernels.taps`).
+"""
+
+
+from refimpl.kernels.blocks import combine
+from refimpl.kernels.jit import reduction, row_function
+
+
+@row_function
+def respond(T, shifts, x, b, S, lead, rows, Wp):
+    """S[k] = b[k] + Σ_t T[k, t] x[s_t + ·], on `rows` rows of Wp columns but the last lead ones."""
+    size = rows * Wp - lead
+    for k in range(S.shape[0]):
+        S[k, lead : lead + size] = b[k]
+    combine(T, shifts, x, S, lead, size)
+
+
+@row_function
+def blank(S, lead, rows, Wp):
+    """Set to zero what is no response: the lead, the last columns of every row, and later rows."""
+    for k in range(S.shape[0]):
+        for i in range(rows + 1):
+            S[k, i * Wp : i * Wp + lead] = 0
+        S[k, lead + rows * Wp :] = 0
+
+
+@row_function
+def spread(T, shifts, S, part, i, rows, Wp, first, last, out):
+    """Add Cᵀ S to rows first to last of channels `out` (C, Hp Wp), the strip beginning at row i."""
+    size, h = rows * Wp, part.shape[0] // out.shape[0]
+    part[:, :size] = 0
+    combine(T, shifts, S.reshape(-1), part, 0, size)
+    for r in range(part.shape[0]):
+        add_rows(part[r], i + r % h, rows, Wp, first, last, out[r // h])
+
+
+@row_function
+def add_rows(part, i, rows, Wp, first, last, out):
+    """Add `rows` rows to rows i, i + 1, … of `out`, as far as these are in first to last."""
+    begin, end = max(i, first), min(i + rows, last)
+    if begin < end:
+        add(part[(begin - i) * Wp : (end - i) * Wp], out[begin * Wp : end * Wp])
+
+
+@row_function
+def add(values, total):
+    """total[j] += values[j]."""
+    for j in range(values.size):
+        total[j] += values[j]
+
+
+@row_function
+def load(values, S, lead, first, rows, Wp):
+    """S[k] from rows `first` to first + rows of responses `values` (F, H, W), blank elsewhere."""
+    W = values.shape[2]
+    S[:] = 0
+    for k in range(S.shape[0]):
+        for i in range(rows):
+            S[k, lead + i * Wp : lead + i * Wp + W] = values[k, first + i]
+
+
+@row_function
+def store(S, values, lead, first, rows, Wp):
+    """The converse of `load`."""
+    W = values.shape[2]
+    for k in range(S.shape[0]):
+        for i in range(rows):
+            values[k, first + i] = S[k, lead + i * Wp : lead + i * Wp + W]
+
+
+@row_function
+def multiply(S, other):
+    """S *= other."""
+    for k in range(S.shape[0]):
+        row, factor = S[k], other[k]
+        for j in range(row.size):
+            row[j] *= factor[j]
+
+
+@row_function
+def weigh(S, weights):
+    """S[k] *= weights[k]."""
+    for k in range(S.shape[0]):
+        row, weight = S[k], weights[k]
+        for j in range(row.size):
+            row[j] *= weight
+
+
+@reduction
+def sum_row(row):
+    """Σ_j row[j], in float64."""
+    total = 0.0
+    for j in range(row.size):
+        total += row[j]
+    return total
+
+
+@row_function
+def sum_items(items, out):
+    """out = Σ_i items[i] in the order of the items."""
+    terms, total = items.reshape(items.shape[0], -1), out.reshape(-1)
+    for j in range(total.size):
+        total[j] = sum_row(terms[:, j])
+    return out

@@ -1,0 +1,107 @@
+"""How images are cut into bands and strips, and the tables of taps that act on a strip.
+
+A strip is a few whole rows of a padded image, taken as one row of adjacent values (see
+`refimpl.kernels.blocks`). A response has a value at W = Wp - w + 1 columns of each row; what stands
+in the w - 1 columns after them is blanked, and as many zeros, the `lead`, stand before each strip:
+
+    analysis    z[k, j] = Σ_t T[k, t] x[s_t + j],               t = (c, di, dj), T = A
+    synthesis   part[r, j] = Σ_t T[r, t] z[s_t + j],            t = (k, dj), r = (c, di), T = C
+
+and part[(c, di)] belongs to channel c, di rows further down. A band is a number of strips that one
+thread works on. Both sizes depend on the image alone, so that results do not depend on threads.
+"""
+
+import numpy as np
+
+from refimpl.kernels.blocks import TAPS
+from refimpl.kernels.jit import row_function
+
+# Values in one row of a strip, in all F rows of it, and in a band: long inner loops, all in cache.
+STRIP, RESPONSES, BAND = 2048, 65536, 32768
+
+# A band reads h - 1 rows of responses above it too, which may be one part in HALO of its own.
+HALO = 8
+
+
+@row_function
+def strips_of(F, h, w, Hp, Wp):
+    """(H, lead, step, length): rows of responses, zeros before a strip, rows of the image in it,
+    and the length of one of its F rows."""
+    step = max(1, min(min(STRIP, RESPONSES // F) // Wp, Hp))
+    return Hp - h + 1, w - 1, step, w - 1 + step * Wp
+
+
+@row_function
+def bands_of(rows, Wp, h):
+    """(high, bands): rows of an image in one band, and how many bands it takes."""
+    high = max(BAND // Wp, HALO * (h - 1), 1)
+    bands = max(1, (rows + high // 2) // high)
+    high = -(-rows // bands)
+    return high, -(-rows // high)
+
+
+@row_function
+def part_of(item, bands, high):
+    """(n, first, last): the image of an item of work, and where its band begins and ends."""
+    band = item % bands
+    return item // bands, band * high, (band + 1) * high
+
+
+@row_function
+def tabled(count):
+    """Columns of a table for so many taps: the next multiple of nine."""
+    return -(-count // TAPS) * TAPS
+
+
+@row_function
+def reading_shifts(C, h, w, Hp, Wp):
+    """Where the taps (c, di, dj) read; the columns that only fill the table read at 0."""
+    shifts, t = np.zeros(tabled(C * h * w), np.int64), 0
+    for c in range(C):
+        for di in range(h):
+            for dj in range(w):
+                shifts[t] = (c * Hp + di) * Wp + dj
+                t += 1
+    return shifts
+
+
+@row_function
+def analysis_taps(A, Hp, Wp):
+    """(T, shifts) of the analysis by A."""
+    F, C, h, w = A.shape
+    shifts = reading_shifts(C, h, w, Hp, Wp)
+    T = np.zeros((F, shifts.size), A.dtype)
+    for k in range(F):
+        T[k, : C * h * w] = A[k].copy().reshape(-1)
+    return T, shifts
+
+
+@row_function
+def synthesis_taps(C, length):
+    """(T, shifts) of the synthesis by C, from rows of responses of this length, lead included."""
+    F, channels, h, w = C.shape
+    shifts = np.zeros(tabled(F * w), np.int64)
+    T = np.zeros((channels * h, shifts.size), C.dtype)
+    for k in range(F):
+        for dj in range(w):
+            shifts[k * w + dj] = k * length + (w - 1) - dj
+            for c in range(channels):
+                for di in range(h):
+                    T[c * h + di, k * w + dj] = C[k, c, di, dj]
+    return T, shifts
+
+
+@row_function
+def without_zeros(T, shifts):
+    """The table without taps that are zero in every row: a blur along a line has few others."""
+    used = np.zeros(shifts.size, np.int64)
+    count = 0
+    for t in range(shifts.size):
+        if np.any(T[:, t] != 0):
+            used[count] = t
+            count += 1
+    size = max(TAPS, tabled(count))
+    fewer, kept = np.zeros((T.shape[0], size), T.dtype), np.zeros(size, np.int64)
+    for t in range(count):
+        fewer[:, t], kept[t] = T[:, used[t]], shifts[used[t]]
+    return fewer, kept
