@@ -146,6 +146,6 @@ RUNNERS = {
     ),
     "lbfgs": _lbfgs,
     "newton": lambda step, u0, **options: solvers.newton(
-        step.energy, step.linearize, u0, step=step.tau, **options
+        step.linearize, u0, step=step.tau, **options
     ),
 }

@@ -42,8 +42,9 @@ INNER_ITERATIONS = 500
 
 
 class EnergyLinearization(Protocol):
-    """∇E(u) and v ↦ ∇²E(u) v at one u."""
+    """E(u), one value for each image, ∇E(u) and v ↦ ∇²E(u) v at one u."""
 
+    energy: Array
     gradient: Array
 
     def hvp(self, v: Array) -> Array:
@@ -64,7 +65,6 @@ Preconditioner = Callable[[EnergyLinearization | DirectionLinearization], Matvec
 
 @np.errstate(over="ignore", invalid="ignore")
 def newton(
-    energy: Callable[[Array], Array],
     linearize: Callable[[Array], EnergyLinearization],
     u0: Array,
     *,
@@ -78,10 +78,9 @@ def newton(
 
     Parameters
     ----------
-    energy : callable
-        E, from a batch (N, ...) to (N,) values.
     linearize : callable
-        u ↦ an object with `gradient` = ∇E(u) and `hvp(v)` = ∇²E(u) v.
+        u ↦ an object with `energy` = E(u), shape (N,), `gradient` = ∇E(u) and `hvp(v)` = ∇²E(u) v.
+        Of a point that is rejected only the energy is used.
     u0 : array (N, ...), float32 or float64
     step : float
         τ in the residual r and in the largest shift 1/τ; about 1/‖∇²E‖.
@@ -96,7 +95,7 @@ def newton(
     Returns
     -------
     SolverResult
-        `evaluations` counts energies and linearisations, `products` Hessian products.
+        `evaluations` counts linearisations, one for each point tried; `products` Hessian products.
 
     Raises
     ------
@@ -115,10 +114,10 @@ def newton(
         "newton", u, tol, max_iterations,
         remedy="check the Hessian products, or start elsewhere", callback=callback,
     )
-    energy, linearize = _Energy(energy, progress), _Linearize(linearize, "gradient", u)
-    lin, E, products = linearize(u), energy(u), 0
-    first = norm(lin.gradient)
-    progress.require_finite(E, "energy")
+    linearize = _Linearize(linearize)
+    lin, products = linearize(u), 0
+    progress.require_finite(_energy(lin, u), "energy")
+    first = norm(like(lin.gradient, u, "linearize: gradient"))
     while progress.record(progress.relative_residual(tau * lin.gradient, u), u):
         hvp = Counted(lin.hvp, "newton: hvp")
         precondition = identity if preconditioner is None else preconditioner(lin)
@@ -126,11 +125,10 @@ def newton(
         product = _shifted(hvp, progress.residuals, tau)
         d = newton_direction(product, lin.gradient, precondition, forcing, progress.running)
         products += hvp.products
-        test = _EnergyTest(energy, linearize, E, lin.gradient, d)
-        u = _backtrack(u, d, test, progress)
-        E = np.where(progress.running, test.E, E)
-        lin = linearize(u) if test.lin is None or progress.stalled.any() else test.lin
-    return progress.result(u, evaluations=energy.calls + linearize.calls, products=products)
+        test = _EnergyTest(linearize, lin, d)
+        # Where an image stalls, `test.lin` is not at its u; it does not run on, and is not asked.
+        u, lin = _backtrack(u, d, test, progress), test.lin
+    return progress.result(u, evaluations=linearize.calls, products=products)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -176,9 +174,9 @@ def newton_krylov(
         remedy="a local minimum of ‖G‖ or a kink; use picard or anderson", callback=callback,
     )
     sweep = partial(gmres_sweep, restart=count(restart, "newton_krylov: restart"))
-    linearize = _Linearize(linearize, "direction", u)
+    linearize = _Linearize(linearize)
     lin, trials, products = linearize(u), 0, 0
-    first = norm(lin.direction)
+    first = norm(like(lin.direction, u, "linearize: direction"))
     while progress.record(progress.relative_residual(tau * lin.direction, u), u):
         forcing = np.where(progress.running, _forcing(lin.direction, first, progress), np.inf)
         inner = solve(
@@ -252,26 +250,25 @@ class _EnergyTest:
 
     Attributes
     ----------
-    E : array (N,)
-        Energies of the last candidate.
-    lin : object or None
-        Linearisation at the last candidate, if it was needed.
+    lin : EnergyLinearization
+        At the last candidate.
     """
 
-    def __init__(self, energy: "_Energy", linearize: "_Linearize", E: Array, g: Array, d: Array):
-        self.energy, self.linearize = energy, linearize
-        self.before, self.size, self.slope = E, norm(g), dot(g, d)
-        self.rounding = np.finfo(g.dtype).eps * np.sqrt(g[0].size) * np.abs(E)
+    def __init__(self, linearize: "_Linearize", lin: EnergyLinearization, d: Array):
+        g = lin.gradient
+        self.linearize, self.lin = linearize, lin
+        self.before, self.size, self.slope = lin.energy, norm(g), dot(g, d)
+        self.rounding = np.finfo(g.dtype).eps * np.sqrt(g[0].size) * np.abs(lin.energy)
 
     def __call__(self, candidate: Array, t: Array) -> Array:
-        self.E, self.lin = self.energy(candidate), None
-        difference = self.E - self.before
+        self.lin = self.linearize(candidate)
+        energy = _energy(self.lin, candidate)
+        difference = energy - self.before
         accepted = difference <= SUFFICIENT_DECREASE * t * np.minimum(self.slope, 0)
         undecided = np.abs(difference) <= self.rounding
         if undecided.any():
-            self.lin = self.linearize(candidate)
             accepted = np.where(undecided, norm(self.lin.gradient) < self.size, accepted)
-        return accepted & np.isfinite(self.E)
+        return accepted & np.isfinite(energy)
 
 
 class _NormTest:
@@ -286,31 +283,23 @@ class _NormTest:
         return norm(value) <= (1 - SUFFICIENT_DECREASE * t) * self.size
 
 
-class _Energy:
-    """Counts energies and returns them as (N,)."""
-
-    def __init__(self, energy: Callable[[Array], Array], progress: Progress):
-        self.energy, self.images, self.calls = energy, len(progress.running), 0
-
-    def __call__(self, u: Array) -> Array:
-        self.calls += 1
-        values = np.asarray(self.energy(u))
-        if values.shape != (self.images,):
-            raise ValueError(
-                f"newton: energy returned shape {values.shape}, expected ({self.images},); "
-                "return one value per image"
-            )
-        return values
-
-
 class _Linearize:
-    """Counts linearisations and checks the array that must vanish, named `attribute`."""
+    """Counts linearisations."""
 
-    def __init__(self, linearize: Callable, attribute: str, u: Array):
-        self.linearize, self.attribute, self.u, self.calls = linearize, attribute, u, 0
+    def __init__(self, linearize: Callable):
+        self.linearize, self.calls = linearize, 0
 
     def __call__(self, u: Array):
         self.calls += 1
-        lin = self.linearize(u)
-        like(getattr(lin, self.attribute), self.u, f"linearize: {self.attribute}")
-        return lin
+        return self.linearize(u)
+
+
+def _energy(lin: EnergyLinearization, u: Array) -> Array:
+    """E of the linearisation, if it is (N,)."""
+    values = np.asarray(lin.energy)
+    if values.shape != u.shape[:1]:
+        raise ValueError(
+            f"newton: linearize: energy has shape {values.shape}, expected {u.shape[:1]}; "
+            "return one value per image"
+        )
+    return values
