@@ -17,7 +17,12 @@ import numpy as np
 
 from refimpl.arrays import Array, norm, positive, same_dtype
 from refimpl.datafit import DataFit
-from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedFieldsOfExperts
+from refimpl.fields_of_experts import (
+    FieldLinearization,
+    FieldsOfExperts,
+    TiedFieldsOfExperts,
+    safeguard,
+)
 from refimpl.operators.banks import is_complex
 from refimpl.operators.spectral_norm import bank_norm, operator_norm
 from refimpl.parameters import Parameters, scale
@@ -172,6 +177,13 @@ class TiedStepLinearization(StepLinearization):
     def hvp(self, v: Array) -> Array:
         """H v."""
         return self.direction_jvp(v)
+
+    def safeguarded(self, previous: Array | None) -> "TiedStepLinearization":
+        """This with Newton's slopes only as far as the step from `previous` confirms them.
+
+        `hvp` and the preconditioners then are those of `refimpl.fields_of_experts.safeguard`.
+        """
+        return replace(self, field=safeguard(self.field, previous))
 
 
 def random_image(u: Array) -> Array:

@@ -24,6 +24,7 @@ from refimpl.kernels.banks import (
     correlate_adjoint_filters,
 )
 from refimpl.kernels.experts import energy, field, parameters, responses, tangent
+from refimpl.kernels.safeguards import safeguarded_slopes
 
 __all__ = [
     "HALF_SQUARED_RELU",
@@ -40,5 +41,6 @@ __all__ = [
     "field",
     "parameters",
     "responses",
+    "safeguarded_slopes",
     "tangent",
 ]

@@ -10,8 +10,8 @@ Both stop each image by the residual that all forward solvers share,
 The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it is with missing
 pixels and saturated potentials: ‖d‖ ≤ 10 max(‖u‖, ‖u0‖) for positive semidefinite H. It vanishes
 with g, so that convergence stays superlinear. The systems are solved to the relative residual
-η = min(1/2, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
-decrease is finite and decreases, else it is halved.
+η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
+decrease is finite and decreases, else it is shortened.
 
 Not here: the Hessian and Jacobian products (`refimpl.maps`).
 
@@ -32,10 +32,13 @@ from refimpl.solvers._gmres import gmres_sweep
 from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, ratio, tolerance
 from refimpl.solvers._systems import Counted, Matvec, identity, solve
 
-# Halvings of a step before the image is given up: 2^-40 is far below any useful step.
+# Times a step is shortened, to half or less, before the image is given up: 2^-40 is below any use.
 HALVINGS = 40
 SUFFICIENT_DECREASE = 1e-4
 SHIFT = 0.1
+
+# A linearisation costs as much as many products: directions are worth solving well.
+FORCING = 0.1
 
 # Most products for one direction; a direction cut short still descends.
 INNER_ITERATIONS = 500
@@ -61,6 +64,7 @@ class DirectionLinearization(Protocol):
 
 
 Preconditioner = Callable[[EnergyLinearization | DirectionLinearization], Matvec]
+Safeguard = Callable[[EnergyLinearization, Array | None], EnergyLinearization]
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -71,6 +75,7 @@ def newton(
     step: float,
     tol: float = 1e-10,
     max_iterations: int = 100,
+    safeguard: Safeguard | None = None,
     preconditioner: Preconditioner | None = None,
     callback: Callback | None = None,
 ) -> SolverResult:
@@ -88,6 +93,10 @@ def newton(
         Relative residual r to reach for each image.
     max_iterations : int
         Most Newton steps of an image.
+    safeguard : callable, optional
+        From the linearisation at u and the iterate before it (None at the start) to one whose
+        `hvp` replaces the Hessian product, for example by one that majorises where the last
+        step shows Newton's model to be wrong. It must approach the Hessian in the limit.
     preconditioner : callable, optional
         From a linearisation to r ↦ P r, P ≈ (∇²E)⁻¹ symmetric positive definite.
     callback : callable (iteration, u, residuals), optional
@@ -115,19 +124,21 @@ def newton(
         remedy="check the Hessian products, or start elsewhere", callback=callback,
     )
     linearize = _Linearize(linearize)
-    lin, products = linearize(u), 0
+    lin, previous, products = linearize(u), None, 0
     progress.require_finite(_energy(lin, u), "energy")
     first = norm(like(lin.gradient, u, "linearize: gradient"))
     while progress.record(progress.relative_residual(tau * lin.gradient, u), u):
-        hvp = Counted(lin.hvp, "newton: hvp")
-        precondition = identity if preconditioner is None else preconditioner(lin)
+        model = lin if safeguard is None else safeguard(lin, previous)
+        hvp = Counted(model.hvp, "newton: hvp")
+        precondition = identity if preconditioner is None else preconditioner(model)
         forcing = _forcing(lin.gradient, first, progress)
         product = _shifted(hvp, progress.residuals, tau)
         d = newton_direction(product, lin.gradient, precondition, forcing, progress.running)
         products += hvp.products
         test = _EnergyTest(linearize, lin, d)
         # Where an image stalls, `test.lin` is not at its u; it does not run on, and is not asked.
-        u, lin = _backtrack(u, d, test, progress), test.lin
+        previous, u = u, _backtrack(u, d, test, progress)
+        lin = test.lin
     return progress.result(u, evaluations=linearize.calls, products=products)
 
 
@@ -222,31 +233,32 @@ def newton_direction(
 
 
 def _forcing(g: Array, first: Array, progress: Progress) -> Array:
-    """η = min(1/2, √(‖g‖/‖g0‖)), but not below half of what `tol` asks for."""
+    """η = min(1/10, √(‖g‖/‖g0‖)), but not below half of what `tol` asks for."""
     needed = ratio(progress.tol.astype(g.dtype), 2 * progress.residuals)
-    eta = np.minimum(0.5, np.maximum(np.sqrt(ratio(norm(g), first)), needed))
+    eta = np.minimum(FORCING, np.maximum(np.sqrt(ratio(norm(g), first)), needed))
     return eta.astype(g.dtype)
 
 
 def _backtrack(
-    u: Array, d: Array, accepts: Callable[[Array, Array], Array], progress: Progress
+    u: Array, d: Array, accepts: "_EnergyTest | _NormTest", progress: Progress
 ) -> Array:
-    """u + t d with the first t = 1, 1/2, 1/4, … that passes the test; without one, stall at u."""
+    """u + t d with the first t = 1, or ever shorter, that passes; without one, stall at u."""
     t, pending = np.ones(len(u), dtype=u.dtype), progress.running
     for _ in range(HALVINGS):
         candidate = progress.keep(u + per_image(t, u) * d, u)
         pending = pending & ~accepts(candidate, t)
         if not pending.any():
             return candidate
-        t = np.where(pending, t / 2, t)
+        t = np.where(pending, accepts.shorter(t), t)
     progress.stall(pending)
     return progress.keep(candidate, u)
 
 
 class _EnergyTest:
-    """E(u + t d) ≤ E(u) + 1e-4 t ⟨∇E(u), d⟩, or, where E cannot tell, ‖∇E(u + t d)‖ < ‖∇E(u)‖.
+    """E(u + t d) ≤ E(u) + 1e-4 t ⟨∇E(u), d⟩, or, where E cannot tell, ‖∇E‖ falls by 1e-4 of itself.
 
-    E sums n terms and is rounded by about eps √n |E|; smaller differences say nothing.
+    E sums n terms and is rounded by about eps √n |E|; smaller differences say nothing. The fall
+    asked of ‖∇E‖ does not shrink with t: at some t every difference is a rounding error.
 
     Attributes
     ----------
@@ -267,8 +279,16 @@ class _EnergyTest:
         accepted = difference <= SUFFICIENT_DECREASE * t * np.minimum(self.slope, 0)
         undecided = np.abs(difference) <= self.rounding
         if undecided.any():
-            accepted = np.where(undecided, norm(self.lin.gradient) < self.size, accepted)
+            enough = (1 - SUFFICIENT_DECREASE) * self.size
+            accepted = np.where(undecided, norm(self.lin.gradient) <= enough, accepted)
+        self.excess = energy - self.before - t * self.slope
         return accepted & np.isfinite(energy)
+
+    def shorter(self, t: Array) -> Array:
+        """The minimiser of the parabola through E(u), its slope and the last E, in [t/10, t/2]."""
+        curved = np.isfinite(self.excess) & (self.excess > 0)
+        best = -self.slope * t**2 / (2 * np.where(curved, self.excess, 1))
+        return np.where(curved, np.clip(best, t / 10, t / 2), t / 2).astype(t.dtype)
 
 
 class _NormTest:
@@ -281,6 +301,10 @@ class _NormTest:
         self.calls += 1
         value = like(self.direction(candidate), candidate, "newton_krylov: direction")
         return norm(value) <= (1 - SUFFICIENT_DECREASE * t) * self.size
+
+    def shorter(self, t: Array) -> Array:
+        """Half of t."""
+        return t / 2
 
 
 class _Linearize:
