@@ -12,7 +12,7 @@ import numpy as np
 
 from refimpl import solvers
 from refimpl.arrays import Array, as_images, norm
-from refimpl.maps import Step, TiedStep, largest_safe_step
+from refimpl.maps import Step, TiedStep, TiedStepLinearization, largest_safe_step
 from refimpl.preconditioners import FACTORED, find_preconditioner
 from refimpl.results import BreakdownError, SolverResult
 
@@ -133,6 +133,10 @@ def _newton_krylov(step: Step, u0: Array, **options) -> SolverResult:
     )
 
 
+def _safeguarded(linearization: TiedStepLinearization, previous: Array | None):
+    return linearization.safeguarded(previous)
+
+
 def _objective(step: TiedStep):
     return lambda u: (float(step.energy(u)[0]), step.gradient(u))
 
@@ -146,6 +150,6 @@ RUNNERS = {
     ),
     "lbfgs": _lbfgs,
     "newton": lambda step, u0, **options: solvers.newton(
-        step.energy, step.linearize, u0, step=step.tau, **options
+        step.linearize, u0, step=step.tau, safeguard=_safeguarded, **options
     ),
 }

@@ -173,6 +173,13 @@ class TiedStepLinearization(StepLinearization):
         """H v."""
         return self.direction_jvp(v)
 
+    def safeguarded(self, previous: Array | None) -> "TiedStepLinearization":
+        """This with Newton's slopes only as far as the step from `previous` confirms them.
+
+        `hvp` and the preconditioners then have the slopes of `refimpl.fields_of_experts.slopes`.
+        """
+        return replace(self, field=self.field.safeguarded(previous))
+
 
 def random_image(u: Array) -> Array:
     """A fixed random start for spectral iterations on a batch of one.

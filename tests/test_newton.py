@@ -5,115 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.optimize
+from newton_problem import PARTS, SHAPE, Model, log_cosh, lorentzian, quadratic
 
 from refimpl.arrays import norm
 from refimpl.results import BreakdownError
 from refimpl.solvers import nesterov, newton, newton_krylov
 
 EPS = np.finfo(float).eps
-SHAPE, PARTS = (2, 5, 6), 90
-
-
-def log_cosh(slope=100.0):
-    """φ with φ″ from 0 to `slope`, in a form that does not overflow."""
-    return SimpleNamespace(
-        value=lambda z: (
-            (np.abs(slope * z) + np.log1p(np.exp(-2 * np.abs(slope * z))) - np.log(2)) / slope
-        ),
-        derivative=lambda z: np.tanh(slope * z),
-        second=lambda z: slope * (1 - np.tanh(slope * z) ** 2),
-        largest=slope,
-    )
-
-
-def lorentzian(scale=10.0):
-    """φ(z) = log(1 + (s z)²), concave for |s z| > 1."""
-    return SimpleNamespace(
-        value=lambda z: np.log1p((scale * z) ** 2),
-        derivative=lambda z: 2 * scale**2 * z / (1 + (scale * z) ** 2),
-        second=lambda z: 2 * scale**2 * (1 - (scale * z) ** 2) / (1 + (scale * z) ** 2) ** 2,
-        largest=2 * scale**2,
-    )
-
-
-def quadratic():
-    return SimpleNamespace(
-        value=lambda z: z**2 / 2,
-        derivative=lambda z: z,
-        second=lambda z: np.ones_like(z),
-        largest=1.0,
-    )
-
-
-class Model:
-    """E(u) = λ/2 Σ m (u − y)² + γ Σ φ(A u); G(u) = λ m (u − y) + γ Cᵀ φ′(A u), = ∇E for C = A."""
-
-    def __init__(
-        self, phi, *, images=2, lam=18.0, gamma=1.0, observed=1.0, asymmetry=0.0, dtype=np.float64
-    ):
-        rng = np.random.default_rng(0)
-        n = int(np.prod(SHAPE[1:])) * SHAPE[0]
-        A = rng.standard_normal((PARTS, n)) / np.sqrt(n)
-        C = A + asymmetry * rng.standard_normal((PARTS, n)) / np.sqrt(n)
-        self.A, self.C, self.phi = A.astype(dtype), C.astype(dtype), phi
-        self.lam, self.gamma = dtype(lam), dtype(gamma)
-        self.m = (rng.random(SHAPE) < observed).astype(dtype)
-        self.y = (
-            rng.standard_normal((images, *SHAPE)) * np.geomspace(1, 5, images)[:, None, None, None]
-        ).astype(dtype)
-        L = lam + gamma * phi.largest * np.linalg.norm(A, 2) * np.linalg.norm(C, 2)
-        self.step = float(1 / L)
-
-    def image(self, n):
-        alone = object.__new__(Model)
-        alone.__dict__.update(self.__dict__, y=self.y[n : n + 1])
-        return alone
-
-    def _analysis(self, u):
-        return np.stack([self.A @ x.ravel() for x in u])
-
-    def _synthesis(self, z):
-        return np.stack([(self.C.T @ row).reshape(SHAPE) for row in z])
-
-    def energy(self, u):
-        data = (self.m * (u - self.y) ** 2).reshape(len(u), -1)
-        prior = self.phi.value(self._analysis(u))
-        return np.array(
-            [
-                self.lam / 2 * d.sum() + self.gamma * p.sum()
-                for d, p in zip(data, prior, strict=True)
-            ]
-        )
-
-    def direction(self, u):
-        return self.lam * self.m * (u - self.y) + self.gamma * self._synthesis(
-            self.phi.derivative(self._analysis(u))
-        )
-
-    gradient = direction
-
-    def linearize(self, u):
-        d = self.phi.second(self._analysis(u))
-
-        def product(v):
-            return self.lam * self.m * v + self.gamma * self._synthesis(d * self._analysis(v))
-
-        return SimpleNamespace(
-            gradient=self.direction(u),
-            direction=self.direction(u),
-            hvp=product,
-            direction_jvp=product,
-        )
-
-    def hessian(self, u):
-        columns = [
-            self.linearize(u).hvp(e.reshape(1, *SHAPE)).ravel() for e in np.eye(self.A.shape[1])
-        ]
-        return np.array(columns)
-
 
 def minimise(model, **options):
-    return newton(model.energy, model.linearize, model.m * model.y, step=model.step, **options)
+    return newton(model.linearize, model.m * model.y, step=model.step, **options)
 
 
 def solve(model, **options):
@@ -130,6 +31,17 @@ PROBLEMS = {
     "lorentzian": dict(phi=lorentzian()),
     "lorentzian with missing pixels": dict(phi=lorentzian(), observed=0.5, lam=5.0),
 }
+
+
+def with_energy(model, change):
+    """`model.linearize` with another energy."""
+
+    def linearize(u):
+        lin = model.linearize(u)
+        lin.energy = change(lin.energy)
+        return lin
+
+    return linearize
 
 
 def relative_residual(model, x):
@@ -196,10 +108,11 @@ def test_convergence_is_superlinear_at_the_end():
 def test_negative_curvature_at_the_start_is_left_downhill():
     # E(u) = (u² − 1)²/4 for each pixel, started on the concave hill.
     def linearize(u):
-        return SimpleNamespace(gradient=u**3 - u, hvp=lambda v: (3 * u**2 - 1) * v)
+        energy = ((u**2 - 1) ** 2 / 4).sum(axis=1)
+        return SimpleNamespace(energy=energy, gradient=u**3 - u, hvp=lambda v: (3 * u**2 - 1) * v)
 
     u0 = np.array([[1e-3, -0.2, 0.5], [1e-8, 1e-8, 1e-8]])
-    result = newton(lambda u: ((u**2 - 1) ** 2 / 4).sum(axis=1), linearize, u0, step=0.5, tol=1e-14)
+    result = newton(linearize, u0, step=0.5, tol=1e-14)
     assert result.all_converged
     np.testing.assert_allclose(np.abs(result.x), 1, rtol=1e-13)
 
@@ -208,11 +121,12 @@ def test_line_search_does_not_blow_up_on_a_flat_energy():
     # √(1 + u²): the full Newton step from |u| > 1 overshoots and diverges.
     def linearize(u):
         root = np.sqrt(1 + u**2)
-        return SimpleNamespace(gradient=u / root, hvp=lambda v: v / root**3)
+        return SimpleNamespace(
+            energy=root.sum(axis=1), gradient=u / root, hvp=lambda v: v / root**3
+        )
 
     u0, sizes = np.array([[50.0], [1.5]]), []
     result = newton(
-        lambda u: np.sqrt(1 + u**2).sum(axis=1),
         linearize,
         u0,
         step=1.0,
@@ -225,11 +139,10 @@ def test_line_search_does_not_blow_up_on_a_flat_energy():
 def test_energies_that_are_not_finite_are_rejected():
     # −log u + u: a full step from u > 2 lands at u < 0, where the energy is NaN.
     def linearize(u):
-        return SimpleNamespace(gradient=1 - 1 / u, hvp=lambda v: v / u**2)
+        energy = (u - np.log(u)).sum(axis=1)
+        return SimpleNamespace(energy=energy, gradient=1 - 1 / u, hvp=lambda v: v / u**2)
 
-    result = newton(
-        lambda u: (u - np.log(u)).sum(axis=1), linearize, np.array([[30.0]]), step=1.0, tol=1e-14
-    )
+    result = newton(linearize, np.array([[30.0]]), step=1.0, tol=1e-14)
     assert result.all_converged and result.x[0, 0] == pytest.approx(1, rel=1e-13)
 
 
@@ -238,18 +151,18 @@ def test_preconditioner_saves_products_and_keeps_the_minimum():
 
     def linearize(u):
         return SimpleNamespace(
-            gradient=scale * np.sinh(u - 1), hvp=lambda v: scale * np.cosh(u - 1) * v, u=u
+            energy=(scale * (np.cosh(u - 1) - 1)).sum(axis=1),
+            gradient=scale * np.sinh(u - 1),
+            hvp=lambda v: scale * np.cosh(u - 1) * v,
+            u=u,
         )
-
-    def energy(u):
-        return (scale * (np.cosh(u - 1) - 1)).sum(axis=1)
 
     def jacobi(lin):
         return lambda r: r / (scale * np.cosh(lin.u - 1))
 
     u0, options = np.zeros((1, 50)), {"step": 1e-5, "tol": 1e-13}
-    plain = newton(energy, linearize, u0, **options)
-    better = newton(energy, linearize, u0, preconditioner=jacobi, **options)
+    plain = newton(linearize, u0, **options)
+    better = newton(linearize, u0, preconditioner=jacobi, **options)
     assert better.all_converged and better.products < plain.products / 3
     np.testing.assert_allclose(better.x, 1, rtol=1e-8)
 
@@ -299,24 +212,41 @@ def test_result_does_not_depend_on_the_batch(method):
         assert np.array_equal(alone.history[:, 0], together.history[: len(alone.history), n])
 
 
-def test_counts_are_those_of_the_calls():
-    model, calls = Model(log_cosh()), {"energy": 0, "linearize": 0, "hvp": 0}
-
-    def counted(name, function):
-        def call(argument):
-            calls[name] += 1
-            return function(argument)
-
-        return call
+def test_counts_are_those_of_the_calls_and_no_point_is_tried_twice():
+    model, tried, calls = Model(log_cosh()), [], {"hvp": 0}
 
     def linearize(u):
+        tried.append(u.tobytes())
         lin = model.linearize(u)
-        return SimpleNamespace(gradient=lin.gradient, hvp=counted("hvp", lin.hvp))
 
-    energy, linearize = counted("energy", model.energy), counted("linearize", linearize)
-    result = newton(energy, linearize, model.y, step=model.step)
-    assert result.evaluations == calls["energy"] + calls["linearize"]
+        def hvp(v):
+            calls["hvp"] += 1
+            return lin.hvp(v)
+
+        return SimpleNamespace(energy=lin.energy, gradient=lin.gradient, hvp=hvp)
+
+    result = newton(linearize, model.y, step=model.step)
+    assert result.evaluations == len(tried) == len(set(tried))
     assert result.products == calls["hvp"]
+
+
+def test_hessian_and_gradient_of_a_rejected_point_are_not_asked_for():
+    """−log u + u from 30: the full step lands at u < 0, where only the energy is defined."""
+
+    class Point:
+        def __init__(self, u):
+            self.u, self.energy = u, (u - np.log(u)).sum(axis=1)
+
+        @property
+        def gradient(self):
+            assert (self.u > 0).all()
+            return 1 - 1 / self.u
+
+        def hvp(self, v):
+            return v / self.u**2
+
+    result = newton(Point, np.array([[30.0]]), step=1.0, tol=1e-14)
+    assert result.all_converged and result.evaluations > result.iterations[0] + 1
 
 
 @pytest.mark.parametrize("method", [minimise, solve])
@@ -352,7 +282,7 @@ def test_float32_gives_float32(method):
 
 def test_gradient_of_another_energy_stalls_and_is_reported():
     model = Model(quadratic())
-    wrong = newton(lambda u: -model.energy(u), model.linearize, model.y, step=model.step)
+    wrong = newton(with_energy(model, np.negative), model.y, step=model.step)
     assert not wrong.converged.any() and "no further step improves it" in wrong.message
     assert np.array_equal(wrong.x, model.y) and not wrong.iterations.any()
 
@@ -360,7 +290,7 @@ def test_gradient_of_another_energy_stalls_and_is_reported():
 def test_nan_at_the_start_raises():
     model = Model(quadratic())
     with pytest.raises(BreakdownError, match="newton: iteration 0: energy of image 0 is nan"):
-        newton(lambda u: np.full(2, np.nan), model.linearize, model.y, step=1.0)
+        newton(with_energy(model, lambda E: np.full(2, np.nan)), model.y, step=1.0)
     with pytest.raises(
         BreakdownError, match="newton_krylov: iteration 0: residual norm of image 0 is nan"
     ):
@@ -385,9 +315,11 @@ def test_bad_arguments_are_refused(method):
 
 def test_wrong_shapes_are_refused():
     model = Model(quadratic())
-    with pytest.raises(ValueError, match=r"energy returned shape \(\), expected \(2,\)"):
-        newton(lambda u: model.energy(u).sum(), model.linearize, model.y, step=1.0)
+    with pytest.raises(ValueError, match=r"energy has shape \(\), expected \(2,\)"):
+        newton(with_energy(model, np.sum), model.y, step=1.0)
     with pytest.raises(ValueError, match="gradient: returned shape"):
-        newton(model.energy, lambda u: SimpleNamespace(gradient=u[:1]), model.y, step=1.0)
+        newton(
+            lambda u: SimpleNamespace(energy=model.energy(u), gradient=u[:1]), model.y, step=1.0
+        )
     with pytest.raises(ValueError, match="restart"):
         solve(model, restart=0)

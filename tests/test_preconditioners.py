@@ -14,7 +14,14 @@ from refimpl.maps import make_step
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, row_mask
 from refimpl.parameters import make_parameters
 from refimpl.potentials import LogCosh, Quadratic
-from refimpl.preconditioners import PRECONDITIONERS, cholesky, circulant, jacobi
+from refimpl.preconditioners import (
+    PRECONDITIONERS,
+    central_impulse,
+    cholesky,
+    circulant,
+    jacobi,
+    mean_kernels,
+)
 from refimpl.results import BreakdownError
 from strategies import generator, normal
 
@@ -123,6 +130,44 @@ def test_circulant_inverts_a_periodic_quadratic_model_exactly(size):
     v = normal(generator(1), lin.u.shape)
     recovered = circulant(lin)(lin.direction_jvp(v))
     assert np.linalg.norm(recovered - v) <= 1e-9 * np.linalg.norm(v)
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "symmetric", "zero"])
+@pytest.mark.parametrize(
+    "operator",
+    [Identity(IMAGE), MASK, Convolution(np.eye(5) / 5, IMAGE)],
+    ids=["identity", "mask", "convolution"],
+)
+def test_circulant_is_symmetric_positive_definite(operator, boundary):
+    """Pᵀ Q⁻¹ P with zero padding P is a principal block of the definite Q⁻¹."""
+    lin = linearization(operator, boundary=boundary)
+    alone = lin.step.image(0).linearize(lin.u[:1])
+    M = dense_matrix(circulant(alone), alone.u.shape)
+    rounding = 64 * np.finfo(np.float32 if boundary != "periodic" else float).eps
+    assert np.abs(M - M.T).max() <= rounding * np.abs(M).max()
+    values = np.linalg.eigvalsh((M + M.T) / 2)
+    assert values[0] > 1e-4 * values[-1] > 0
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_mean_kernels_are_the_answer_to_an_impulse(tied):
+    lin = linearization(Identity((1, 11, 12)), boundary="zero", tied=tied)
+    theta, bank = lin.field.field.parameters, lin.field.field.bank
+    slopes = lin.field.mean_slopes[:, :, None, None]
+    answer = bank.adjoint(theta.synthesis, slopes * bank.apply(theta.A, central_impulse(lin.u)))
+    # The impulse at (5, 6): the symmetric part of the answer within two pixels of it.
+    around = answer[:, :, 3:8, 4:9]
+    even = (around + around[:, :, ::-1, ::-1]) / 2
+    kernels = mean_kernels(lin)
+    given = (kernels + kernels[:, :, ::-1, ::-1]) / 2
+    np.testing.assert_allclose(given, even, rtol=1e-12, atol=1e-12 * np.abs(even).max())
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-30, 1e30, 1e300])
+def test_circulant_holds_residuals_of_all_sizes(size):
+    lin = linearization(Identity(IMAGE), boundary="symmetric")
+    r = normal(generator(6), lin.u.shape)
+    np.testing.assert_allclose(circulant(lin)(size * r) / size, circulant(lin)(r), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", PRECONDITIONERS)

@@ -8,6 +8,8 @@ arrays, which is what the complex-step check needs.
 import numpy as np
 
 from refimpl.arrays import Array
+from refimpl.fields_of_experts.slopes import Slopes
+from refimpl.fields_of_experts.slopes import model_slopes as by_rule
 from refimpl.parameters import Parameters
 
 
@@ -32,6 +34,12 @@ def responses(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Arra
     """σ(z) and σ′(z) at z = A u + b."""
     z = preactivation(bank, theta, u)
     return potential.derivative(z), potential.second_derivative(z)
+
+
+def model_slopes(bank, potential, theta: Parameters, slopes: Slopes) -> Array:
+    """σ′(z) or the safeguarded slopes, for all responses."""
+    z, before = (preactivation(bank, theta, x) for x in (slopes.u, slopes.before))
+    return by_rule(potential, z, before, slopes.rule)
 
 
 def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:

@@ -8,7 +8,7 @@ and (∂F)ᵀ (E5) go through one object of `jacobians`. Only the tied classes o
 without C = A there is no energy, and ∂F is not symmetric.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ from refimpl.fields_of_experts.jacobians import (
     StencilJacobian,
     make_jacobian,
 )
+from refimpl.fields_of_experts.slopes import Slopes
 from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.banks import is_complex
 from refimpl.operators.base import check_shape
@@ -55,7 +56,7 @@ class FieldsOfExperts:
     def linearize(self, u: Array) -> "FieldLinearization":
         """F with its derivatives at `u`."""
         self._check(u)
-        return FieldLinearization(self, u)
+        return FieldLinearization(self, Slopes(u))
 
     def _engine(self, *arrays: Array):
         fast = self.bank.compiled and not is_complex(
@@ -88,7 +89,7 @@ class TiedFieldsOfExperts(FieldsOfExperts):
     def linearize(self, u: Array) -> "TiedFieldLinearization":
         """∇R with its derivatives at `u`."""
         self._check(u)
-        return TiedFieldLinearization(self, u)
+        return TiedFieldLinearization(self, Slopes(u))
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,17 @@ class FieldLinearization:
     Attributes
     ----------
     field : FieldsOfExperts
-    u : array (N, C, H, W)
+    slopes : Slopes
+        u, and which slopes of σ make the Jacobian; σ′ unless `safeguarded`.
     """
 
     field: FieldsOfExperts
-    u: Array
+    slopes: Slopes
+
+    @property
+    def u(self) -> Array:
+        """Where F is linearised, (N, C, H, W)."""
+        return self.slopes.u
 
     @cached_property
     def value(self) -> Array:
@@ -112,9 +119,16 @@ class FieldLinearization:
     @cached_property
     def jacobian(self) -> ResponseJacobian | StencilJacobian:
         """∂F."""
-        field = self.field
-        engine = field._engine(self.u)
-        return make_jacobian(engine, field.bank, field.potential, field.parameters, self.u)
+        field, engine = self.field, self.field._engine(self.u)
+        return make_jacobian(engine, field.bank, field.potential, field.parameters, self.slopes)
+
+    def safeguarded(self, previous: Array | None) -> "FieldLinearization":
+        """This with slopes that do not overshoot (`refimpl.fields_of_experts.slopes`).
+
+        Its jvp, vjp and `jacobian` are no longer those of F: Newton's method steps with them.
+        """
+        slopes = Slopes.safeguarded(self.field.potential, self.u, previous)
+        return self if slopes.rule == self.slopes.rule else replace(self, slopes=slopes)
 
     def jvp(self, v: Array) -> Array:
         """∂F v = γ Cᵀ( w ⊙ σ′ ⊙ A v ), E4."""

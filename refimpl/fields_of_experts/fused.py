@@ -6,6 +6,7 @@ padding. The responses A u + b are never stored unless the caller asks for them.
 
 from refimpl import kernels
 from refimpl.arrays import Array
+from refimpl.fields_of_experts.slopes import Slopes
 from refimpl.parameters import Parameters
 
 
@@ -37,6 +38,13 @@ def responses(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Arra
     return kernels.responses(
         bank.padding.matvec(u), theta.A, theta.b, potential.code, potential.parameter
     )
+
+
+def model_slopes(bank, potential, theta: Parameters, slopes: Slopes) -> Array:
+    """σ′(z) or the safeguarded slopes, for all responses."""
+    up, previous = (bank.padding.matvec(x) for x in (slopes.u, slopes.before))
+    settings = slopes.rule, potential.code, potential.parameter
+    return kernels.model_slopes(up, previous, theta.A, theta.b, *settings)
 
 
 def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The Jacobian ∂F = Cᵀ diag(d) A at one u, d = γ w ⊙ σ′(A u + b), in two forms.
+"""The Jacobian ∂F = Cᵀ diag(d) A at one u, d = γ w ⊙ σ′(A u + b) or other `slopes`: two forms.
 
     ResponseJacobian    holds d; a product filters, multiplies and filters back (E4, E5)
     StencilJacobian     holds the sums over filters, S_p[x] (`refimpl.kernels.stencils`); a product
@@ -16,6 +16,7 @@ import numpy as np
 from refimpl import kernels
 from refimpl.arrays import Array
 from refimpl.fields_of_experts import fused
+from refimpl.fields_of_experts.slopes import Slopes
 from refimpl.parameters import Parameters
 
 
@@ -64,15 +65,16 @@ class StencilJacobian:
         Of one channel.
     potential : Potential
     theta : Parameters
-    u : array (N, 1, H, W)
+    slopes : Slopes
     """
 
-    def __init__(self, bank, potential, theta: Parameters, u: Array):
+    def __init__(self, bank, potential, theta: Parameters, slopes: Slopes):
         self.bank, self.tied = bank, theta.tied
-        up, weights = bank.padding.matvec(u), theta.gamma * theta.weights
+        u, weights = slopes.u, theta.gamma * theta.weights
+        up, previous = (bank.padding.matvec(x) for x in (u, slopes.before))
         self.S, sums = kernels.stencil(
-            up, theta.A, theta.synthesis, theta.b, weights,
-            potential.code, potential.parameter, theta.tied,
+            up, previous, theta.A, theta.synthesis, theta.b, weights,
+            slopes.rule, potential.code, potential.parameter, theta.tied,
         )  # fmt: skip
         self.margin = self.S.shape[2] - up[0].size
         self.mean_slopes = sums / u.dtype.type(np.prod(bank.image_shape[1:]))
@@ -129,12 +131,11 @@ def stencil_offsets(filter_shape: tuple[int, int], tied: bool) -> int:
     return (both + 1) // 2 if tied else both
 
 
-def make_jacobian(engine, bank, potential, theta: Parameters, u: Array):
-    """∂F at u, as a stencil where that is the smaller of the two."""
+def make_jacobian(engine, bank, potential, theta: Parameters, slopes: Slopes):
+    """∂F, as a stencil where that is the smaller of the two."""
     if engine is fused and bank.image_shape[0] == 1:
         F, _, *sides = bank.coefficients_shape
         if stencil_offsets(sides, theta.tied) <= F:
-            return StencilJacobian(bank, potential, theta, u)
-    slope = engine.responses(bank, potential, theta, u)[1]
-    d = bank.per_filter(theta.gamma * theta.weights) * slope
-    return ResponseJacobian(engine, bank, theta, d)
+            return StencilJacobian(bank, potential, theta, slopes)
+    d = engine.model_slopes(bank, potential, theta, slopes)
+    return ResponseJacobian(engine, bank, theta, bank.per_filter(theta.gamma * theta.weights) * d)

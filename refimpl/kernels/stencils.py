@@ -20,9 +20,9 @@ centre once, make the symmetric product from its half.
 import numpy as np
 from numba import prange
 
-from refimpl.kernels.activations import slope
 from refimpl.kernels.blocks import combine
 from refimpl.kernels.jit import over_bands, row_function
+from refimpl.kernels.safeguards import BLENDED, model_slope
 from refimpl.kernels.strips import add_rows, blank, respond, sum_items, sum_row, weigh
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, tabled
 
@@ -30,19 +30,22 @@ from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, ta
 PIECE, TERMS = 1024, 5
 
 
-def stencil(up, A, C, b, weights, code, parameter, half):
-    """(S, sums): S (N, offsets, margin + Hp Wp), all offsets or half of them, and sums (N, F)."""
+def stencil(up, previous, A, C, b, weights, rule, code, parameter, half):
+    """(S, sums): S (N, offsets, margin + Hp Wp), all offsets or half of them, and sums (N, F).
+
+    The slopes follow a `rule` of `refimpl.kernels.safeguards`, with z⁻ at `previous`.
+    """
     (N, _, Hp, Wp), (h, w) = up.shape, A.shape[2:]
     margin, centre = (h - 1) * Wp + w - 1, (h - 1) * (2 * w - 1) + w - 1
     S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
-    return S, fill_stencil(up, A, C, b, weights, code, parameter, half, S)
+    return S, fill_stencil(up, A, previous, C, b, weights, rule, code, parameter, half, S)
 
 
 @over_bands
-def fill_stencil(up, A, C, b, weights, code, parameter, half, S):
+def fill_stencil(up, A, previous, C, b, weights, rule, code, parameter, half, S):
     """Add to S (zeros) what `stencil` returns as S; return the sums."""
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
-    H, lead, step, length = strips_of(F, h, w, Hp, Wp)
+    H, lead, step, length = strips_of(2 * F, h, w, Hp, Wp)
     high, bands = bands_of(Hp, Wp, h)
     margin = S.shape[2] - Hp * Wp
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
@@ -50,13 +53,17 @@ def fill_stencil(up, A, C, b, weights, code, parameter, half, S):
     sums = np.zeros((bands, N, F))
     for item in prange(N * bands):
         n, first, last = part_of(item, bands, high)
-        x, z = up[n].reshape(-1), np.zeros((F, length), up.dtype)
-        d, part = np.zeros_like(z), np.empty((T.shape[1], step * Wp), up.dtype)
+        x, y = up[n].reshape(-1), previous[n].reshape(-1)
+        z, before = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
+        d, work = np.zeros_like(z), np.empty(length, up.dtype)
+        part = np.empty((T.shape[1], step * Wp), up.dtype)
         for i in range(max(0, first - h + 1), min(H, last), step):
             rows = min(step, min(H, last) - i)
             respond(T_A, shifts_A, x[i * Wp :], b, z, lead, rows, Wp)
+            if rule == BLENDED:
+                respond(T_A, shifts_A, y[i * Wp :], b, before, lead, rows, Wp)
             for k in range(F):
-                slope(z[k], d[k], code, parameter)
+                model_slope(z[k], before[k], work, d[k], rule, code, parameter)
             weigh(d, weights)
             blank(d, lead, rows, Wp)
             above = min(max(0, first - i), rows)  # rows that belong to the band before

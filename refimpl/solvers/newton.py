@@ -10,8 +10,8 @@ Both stop each image by the residual that all forward solvers share,
 The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it is with missing
 pixels and saturated potentials: ‖d‖ ≤ 10 max(‖u‖, ‖u0‖) for positive semidefinite H. It vanishes
 with g, so that convergence stays superlinear. The systems are solved to the relative residual
-η = min(1/2, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
-decrease is finite and decreases, else it is halved.
+η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
+decrease is finite and decreases, else it is shortened.
 
 Not here: the Hessian and Jacobian products (`refimpl.maps`).
 
@@ -32,18 +32,22 @@ from refimpl.solvers._gmres import gmres_sweep
 from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, ratio, tolerance
 from refimpl.solvers._systems import Counted, Matvec, identity, solve
 
-# Halvings of a step before the image is given up: 2^-40 is far below any useful step.
+# Times a step is shortened, to half or less, before the image is given up: 2^-40 is below any use.
 HALVINGS = 40
 SUFFICIENT_DECREASE = 1e-4
 SHIFT = 0.1
+
+# A linearisation costs as much as many products: directions are worth solving well.
+FORCING = 0.1
 
 # Most products for one direction; a direction cut short still descends.
 INNER_ITERATIONS = 500
 
 
 class EnergyLinearization(Protocol):
-    """∇E(u) and v ↦ ∇²E(u) v at one u."""
+    """E(u), one value for each image, ∇E(u) and v ↦ ∇²E(u) v at one u."""
 
+    energy: Array
     gradient: Array
 
     def hvp(self, v: Array) -> Array:
@@ -60,17 +64,18 @@ class DirectionLinearization(Protocol):
 
 
 Preconditioner = Callable[[EnergyLinearization | DirectionLinearization], Matvec]
+Safeguard = Callable[[EnergyLinearization, Array | None], EnergyLinearization]
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def newton(
-    energy: Callable[[Array], Array],
     linearize: Callable[[Array], EnergyLinearization],
     u0: Array,
     *,
     step: float,
     tol: float = 1e-10,
     max_iterations: int = 100,
+    safeguard: Safeguard | None = None,
     preconditioner: Preconditioner | None = None,
     callback: Callback | None = None,
 ) -> SolverResult:
@@ -78,10 +83,9 @@ def newton(
 
     Parameters
     ----------
-    energy : callable
-        E, from a batch (N, ...) to (N,) values.
     linearize : callable
-        u ↦ an object with `gradient` = ∇E(u) and `hvp(v)` = ∇²E(u) v.
+        u ↦ an object with `energy` = E(u), shape (N,), `gradient` = ∇E(u) and `hvp(v)` = ∇²E(u) v.
+        Of a point that is rejected only the energy is used.
     u0 : array (N, ...), float32 or float64
     step : float
         τ in the residual r and in the largest shift 1/τ; about 1/‖∇²E‖.
@@ -89,6 +93,10 @@ def newton(
         Relative residual r to reach for each image.
     max_iterations : int
         Most Newton steps of an image.
+    safeguard : callable, optional
+        From the linearisation at u and the iterate before it (None at the start) to one whose
+        `hvp` replaces the Hessian product, for example by one that majorises where the last
+        step shows Newton's model to be wrong. It must approach the Hessian in the limit.
     preconditioner : callable, optional
         From a linearisation to r ↦ P r, P ≈ (∇²E)⁻¹ symmetric positive definite.
     callback : callable (iteration, u, residuals), optional
@@ -96,7 +104,7 @@ def newton(
     Returns
     -------
     SolverResult
-        `evaluations` counts energies and linearisations, `products` Hessian products.
+        `evaluations` counts linearisations, one for each point tried; `products` Hessian products.
 
     Raises
     ------
@@ -115,22 +123,23 @@ def newton(
         "newton", u, tol, max_iterations,
         remedy="check the Hessian products, or start elsewhere", callback=callback,
     )
-    energy, linearize = _Energy(energy, progress), _Linearize(linearize, "gradient", u)
-    lin, E, products = linearize(u), energy(u), 0
-    first = norm(lin.gradient)
-    progress.require_finite(E, "energy")
+    linearize = _Linearize(linearize)
+    lin, previous, products = linearize(u), None, 0
+    progress.require_finite(_energy(lin, u), "energy")
+    first = norm(like(lin.gradient, u, "linearize: gradient"))
     while progress.record(progress.relative_residual(tau * lin.gradient, u), u):
-        hvp = Counted(lin.hvp, "newton: hvp")
-        precondition = identity if preconditioner is None else preconditioner(lin)
+        model = lin if safeguard is None else safeguard(lin, previous)
+        hvp = Counted(model.hvp, "newton: hvp")
+        precondition = identity if preconditioner is None else preconditioner(model)
         forcing = _forcing(lin.gradient, first, progress)
         product = _shifted(hvp, progress.residuals, tau)
         d = newton_direction(product, lin.gradient, precondition, forcing, progress.running)
         products += hvp.products
-        test = _EnergyTest(energy, linearize, E, lin.gradient, d)
-        u = _backtrack(u, d, test, progress)
-        E = np.where(progress.running, test.E, E)
-        lin = linearize(u) if test.lin is None or progress.stalled.any() else test.lin
-    return progress.result(u, evaluations=energy.calls + linearize.calls, products=products)
+        test = _EnergyTest(linearize, lin, d)
+        # Where an image stalls, `test.lin` is not at its u; it does not run on, and is not asked.
+        previous, u = u, _backtrack(u, d, test, progress)
+        lin = test.lin
+    return progress.result(u, evaluations=linearize.calls, products=products)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -176,9 +185,9 @@ def newton_krylov(
         remedy="a local minimum of ‖G‖ or a kink; use picard or anderson", callback=callback,
     )
     sweep = partial(gmres_sweep, restart=count(restart, "newton_krylov: restart"))
-    linearize = _Linearize(linearize, "direction", u)
+    linearize = _Linearize(linearize)
     lin, trials, products = linearize(u), 0, 0
-    first = norm(lin.direction)
+    first = norm(like(lin.direction, u, "linearize: direction"))
     while progress.record(progress.relative_residual(tau * lin.direction, u), u):
         forcing = np.where(progress.running, _forcing(lin.direction, first, progress), np.inf)
         inner = solve(
@@ -224,54 +233,62 @@ def newton_direction(
 
 
 def _forcing(g: Array, first: Array, progress: Progress) -> Array:
-    """η = min(1/2, √(‖g‖/‖g0‖)), but not below half of what `tol` asks for."""
+    """η = min(1/10, √(‖g‖/‖g0‖)), but not below half of what `tol` asks for."""
     needed = ratio(progress.tol.astype(g.dtype), 2 * progress.residuals)
-    eta = np.minimum(0.5, np.maximum(np.sqrt(ratio(norm(g), first)), needed))
+    eta = np.minimum(FORCING, np.maximum(np.sqrt(ratio(norm(g), first)), needed))
     return eta.astype(g.dtype)
 
 
 def _backtrack(
-    u: Array, d: Array, accepts: Callable[[Array, Array], Array], progress: Progress
+    u: Array, d: Array, accepts: "_EnergyTest | _NormTest", progress: Progress
 ) -> Array:
-    """u + t d with the first t = 1, 1/2, 1/4, … that passes the test; without one, stall at u."""
+    """u + t d with the first t = 1, or ever shorter, that passes; without one, stall at u."""
     t, pending = np.ones(len(u), dtype=u.dtype), progress.running
     for _ in range(HALVINGS):
         candidate = progress.keep(u + per_image(t, u) * d, u)
         pending = pending & ~accepts(candidate, t)
         if not pending.any():
             return candidate
-        t = np.where(pending, t / 2, t)
+        t = np.where(pending, accepts.shorter(t), t)
     progress.stall(pending)
     return progress.keep(candidate, u)
 
 
 class _EnergyTest:
-    """E(u + t d) ≤ E(u) + 1e-4 t ⟨∇E(u), d⟩, or, where E cannot tell, ‖∇E(u + t d)‖ < ‖∇E(u)‖.
+    """E(u + t d) ≤ E(u) + 1e-4 t ⟨∇E(u), d⟩, or, where E cannot tell, ‖∇E‖ falls by 1e-4 of itself.
 
-    E sums n terms and is rounded by about eps √n |E|; smaller differences say nothing.
+    E sums n terms and is rounded by about eps √n |E|; smaller differences say nothing. The fall
+    asked of ‖∇E‖ does not shrink with t: at some t every difference is a rounding error.
 
     Attributes
     ----------
-    E : array (N,)
-        Energies of the last candidate.
-    lin : object or None
-        Linearisation at the last candidate, if it was needed.
+    lin : EnergyLinearization
+        At the last candidate.
     """
 
-    def __init__(self, energy: "_Energy", linearize: "_Linearize", E: Array, g: Array, d: Array):
-        self.energy, self.linearize = energy, linearize
-        self.before, self.size, self.slope = E, norm(g), dot(g, d)
-        self.rounding = np.finfo(g.dtype).eps * np.sqrt(g[0].size) * np.abs(E)
+    def __init__(self, linearize: "_Linearize", lin: EnergyLinearization, d: Array):
+        g = lin.gradient
+        self.linearize, self.lin = linearize, lin
+        self.before, self.size, self.slope = lin.energy, norm(g), dot(g, d)
+        self.rounding = np.finfo(g.dtype).eps * np.sqrt(g[0].size) * np.abs(lin.energy)
 
     def __call__(self, candidate: Array, t: Array) -> Array:
-        self.E, self.lin = self.energy(candidate), None
-        difference = self.E - self.before
+        self.lin = self.linearize(candidate)
+        energy = _energy(self.lin, candidate)
+        difference = energy - self.before
         accepted = difference <= SUFFICIENT_DECREASE * t * np.minimum(self.slope, 0)
         undecided = np.abs(difference) <= self.rounding
         if undecided.any():
-            self.lin = self.linearize(candidate)
-            accepted = np.where(undecided, norm(self.lin.gradient) < self.size, accepted)
-        return accepted & np.isfinite(self.E)
+            enough = (1 - SUFFICIENT_DECREASE) * self.size
+            accepted = np.where(undecided, norm(self.lin.gradient) <= enough, accepted)
+        self.excess = energy - self.before - t * self.slope
+        return accepted & np.isfinite(energy)
+
+    def shorter(self, t: Array) -> Array:
+        """The minimiser of the parabola through E(u), its slope and the last E, in [t/10, t/2]."""
+        curved = np.isfinite(self.excess) & (self.excess > 0)
+        best = -self.slope * t**2 / (2 * np.where(curved, self.excess, 1))
+        return np.where(curved, np.clip(best, t / 10, t / 2), t / 2).astype(t.dtype)
 
 
 class _NormTest:
@@ -285,32 +302,28 @@ class _NormTest:
         value = like(self.direction(candidate), candidate, "newton_krylov: direction")
         return norm(value) <= (1 - SUFFICIENT_DECREASE * t) * self.size
 
-
-class _Energy:
-    """Counts energies and returns them as (N,)."""
-
-    def __init__(self, energy: Callable[[Array], Array], progress: Progress):
-        self.energy, self.images, self.calls = energy, len(progress.running), 0
-
-    def __call__(self, u: Array) -> Array:
-        self.calls += 1
-        values = np.asarray(self.energy(u))
-        if values.shape != (self.images,):
-            raise ValueError(
-                f"newton: energy returned shape {values.shape}, expected ({self.images},); "
-                "return one value per image"
-            )
-        return values
+    def shorter(self, t: Array) -> Array:
+        """Half of t."""
+        return t / 2
 
 
 class _Linearize:
-    """Counts linearisations and checks the array that must vanish, named `attribute`."""
+    """Counts linearisations."""
 
-    def __init__(self, linearize: Callable, attribute: str, u: Array):
-        self.linearize, self.attribute, self.u, self.calls = linearize, attribute, u, 0
+    def __init__(self, linearize: Callable):
+        self.linearize, self.calls = linearize, 0
 
     def __call__(self, u: Array):
         self.calls += 1
-        lin = self.linearize(u)
-        like(getattr(lin, self.attribute), self.u, f"linearize: {self.attribute}")
-        return lin
+        return self.linearize(u)
+
+
+def _energy(lin: EnergyLinearization, u: Array) -> Array:
+    """E of the linearisation, if it is (N,)."""
+    values = np.asarray(lin.energy)
+    if values.shape != u.shape[:1]:
+        raise ValueError(
+            f"newton: linearize: energy has shape {values.shape}, expected {u.shape[:1]}; "
+            "return one value per image"
+        )
+    return values

@@ -1,0 +1,145 @@
+"""Safeguarded slopes: their two forms, their bounds and limits, and what they save."""
+
+import numpy as np
+import pytest
+
+from refimpl import kernels
+from refimpl.checks import dense_matrix
+from refimpl.datafit import DataFit
+from refimpl.equilibrium import reconstruct
+from refimpl.fields_of_experts import make_field
+from refimpl.fields_of_experts.slopes import MAJORIZED, model_slopes
+from refimpl.kernels import BLENDED, MAJORIZING, NEWTON
+from refimpl.maps import make_step
+from refimpl.operators import DenseBank, FilterBank, Identity
+from refimpl.parameters import make_parameters
+from refimpl.potentials import LogCosh, make_potential
+from refimpl.solvers import newton
+from strategies import generator, normal
+
+POTENTIALS = [make_potential(name) for name in MAJORIZED] + [LogCosh(slope=100.0)]
+EPS = np.finfo(float).eps
+
+
+def wide(shape):
+    """Numbers of all sizes and both signs, some 0."""
+    rng = generator(0)
+    z = normal(rng, shape) * 10.0 ** rng.integers(-6, 3, shape)
+    z.flat[::7] = 0
+    return z
+
+
+@pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
+def test_slopes_lie_between_those_of_newton_and_the_majorant(potential):
+    z, before = wide((2, 3, 6, 7)), wide((2, 3, 6, 7))[::-1]
+    slopes = model_slopes(potential, z, before, BLENDED)
+    newton_slope = potential.second_derivative(z)
+    with np.errstate(invalid="ignore"):
+        majorant = np.where(z == 0, newton_slope, potential.derivative(z) / z)
+    rounding = 8 * EPS * np.abs(majorant)
+    assert (slopes >= newton_slope - rounding).all() and (slopes <= majorant + rounding).all()
+
+
+@pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
+def test_majorant_lies_above_the_potential_and_touches_it(potential):
+    """φ(x) ≤ φ(z) + ψ(z) (x² − z²)/2 for all x, since φ(√t) is concave."""
+    z = wide((200,))
+    z = z[z != 0][:, None]
+    x = np.linspace(-3, 3, 601) * np.abs(z).clip(1e-3)
+    psi = model_slopes(potential, z, z, MAJORIZING)
+    above = potential.value(z) + psi * (x**2 - z**2) / 2
+    scale = np.abs(above) + np.abs(potential.value(z)) + psi * z**2
+    assert (potential.value(x) <= above + 16 * EPS * scale).all()
+
+
+@pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
+def test_slopes_are_those_of_newton_where_nothing_moved(potential):
+    z = wide((50,))
+    assert np.array_equal(model_slopes(potential, z, z, BLENDED), potential.second_derivative(z))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("rule", [NEWTON, MAJORIZING, BLENDED])
+@pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
+def test_kernel_computes_the_definition(potential, rule, dtype):
+    """One filter of one pixel and value 1 hands z to the kernel as it is."""
+    z, before = (x.reshape(2, 1, 18, 7) for x in (wide((252,)), normal(generator(1), (252,))))
+    z, before, one = z.astype(dtype), before.astype(dtype), np.ones((1, 1, 1, 1), dtype)
+    settings = rule, potential.code, potential.parameter
+    result = kernels.model_slopes(z, before, one, np.zeros(1, dtype), *settings)
+    exact = [a.astype(float) for a in (z, before)]
+    expected = model_slopes(potential, *exact, rule)
+    # ρ is a quotient of differences: its error is that of σ(z⁻) + σ′(z⁻)(z − z⁻) over σ(z).
+    terms = np.abs(potential.derivative(exact[1]))
+    terms += np.abs(potential.second_derivative(exact[1])) * (np.abs(exact[0]) + np.abs(exact[1]))
+    s = np.abs(potential.derivative(exact[0]))
+    psi = np.where(exact[0] == 0, potential.sup_second, s / np.where(exact[0] == 0, 1, exact[0]))
+    eps = np.finfo(dtype).eps
+    # σ′ is off by sup|σ″| |z| eps where z is off by eps |z|, and 1 − tanh² by eps sup σ′.
+    amplified = np.minimum(1, 32 * eps * (1 + terms / np.where(s > 0, s, 1)))
+    bound = np.abs(psi) * (amplified + 16 * eps)
+    assert result.dtype == dtype
+    assert (np.abs(result - expected) <= bound + np.finfo(dtype).tiny).all()
+
+
+def steep(*, dense=False, compiled=True, potential=None, images=2):
+    """log cosh of slope 100 on noise: saturated nearly everywhere at the start K'y."""
+    image = (1, 12, 11)
+    bank = DenseBank(image, 60) if dense else FilterBank(image, (4, 3, 3), compiled=compiled)
+    rng = generator(2)
+    A = normal(rng, bank.coefficients_shape)
+    A -= A.mean(axis=tuple(range(1, A.ndim)), keepdims=True)
+    y = normal(rng, (images, *image))
+    field = make_field(bank, potential or LogCosh(slope=100.0), make_parameters(A, gamma=0.3))
+    return make_step(DataFit(Identity(image), y, 18.0), field, 1e-4)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_both_engines_give_the_tangent_with_the_safeguarded_slopes(dense):
+    step = steep(dense=dense)
+    u, previous, v = (normal(generator(seed), (2, 1, 12, 11)) for seed in (3, 4, 5))
+    given = step.linearize(u).safeguarded(previous)
+    theta, bank = step.field.parameters, step.field.bank
+    slopes = model_slopes(
+        step.field.potential, bank.apply(theta.A, u), bank.apply(theta.A, previous), BLENDED
+    )
+    d = theta.gamma * bank.per_filter(theta.weights) * slopes
+    expected = 18.0 * v + bank.adjoint(theta.A, d * bank.apply(theta.A, v))
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(given.hvp(v), expected, rtol=1e-9, atol=1e-9 * largest)
+    np.testing.assert_allclose(given.field.jacobian.d, d, rtol=1e-9, atol=1e-9 * d.max())
+
+
+def test_safeguarded_hessian_at_the_start_majorises_the_energy():
+    """E(u + v) ≤ E(u) + ⟨∇E(u), v⟩ + ⟨v, M v⟩/2 for the M of no previous iterate."""
+    step = steep(images=1)
+    u = step.datafit.y
+    lin = step.linearize(u)
+    model = lin.safeguarded(None)
+    assert np.linalg.eigvalsh(dense_matrix(model.hvp, u.shape))[0] > 0
+    for size in (1e-3, 1e-1, 1, 10):
+        v = size * normal(generator(6), u.shape)
+        bound = lin.energy + np.sum(lin.gradient * v) + np.sum(v * model.hvp(v)) / 2
+        assert (step.energy(u + v) <= bound * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("name", ["quadratic", "half_squared_relu", "soft_shrinkage"])
+def test_potentials_that_no_quadratic_majorises_keep_their_slopes(name):
+    lin = steep(potential=make_potential(name)).linearize(normal(generator(7), (2, 1, 12, 11)))
+    assert lin.field.safeguarded(None) is lin.field
+    assert lin.field.safeguarded(lin.u) is lin.field
+
+
+def test_safeguard_saves_evaluations_and_keeps_the_minimum():
+    step = steep()
+    safe = reconstruct(step, method="newton", tol=1e-12)
+    plain = newton(step.linearize, step.datafit.y, step=step.tau, tol=1e-12)
+    assert safe.all_converged and plain.all_converged
+    assert np.linalg.norm(safe.x - plain.x) <= 1e-8 * np.linalg.norm(plain.x)
+    assert safe.evaluations < 0.7 * plain.evaluations
+
+
+def test_convergence_with_the_safeguard_is_superlinear_at_the_end():
+    history = reconstruct(steep(images=1), method="newton", tol=1e-13).history[:, 0]
+    logs = np.log(history[-4:-1])
+    assert logs[2] / logs[1] >= 1.2
