@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (  # from the ground up; a module imports strictly lower floors only
-    {"arrays", "results", "storage"},
+    {"arrays", "results", "storage", "threads"},
     {"kernels", "solvers", "checks"},
     {"operators", "potentials", "parameters", "images"},
     {"datafit", "fields_of_experts", "normalization"},

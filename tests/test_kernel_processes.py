@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 from kernel_problem import POTENTIALS, Problem
 
 from refimpl import kernels
+from refimpl.kernels import jit
+from refimpl.threads import limited
 
 TESTS = Path(__file__).parent
 SMALL = (3, 2, 5, 6), (3, 2, 3, 5)
@@ -35,8 +36,10 @@ def outputs(dtype, shapes=SMALL):
         yield from kernels.parameters(up, qp, A, C, b, w, *settings)
         yield from kernels.field(up, A, C, b, w, *settings, True)
         yield from kernels.responses(up, A, b, *settings)
+        yield kernels.model_slopes(up, qp, A, b, kernels.MAJORIZING, *settings)
         for half in (False, True):
-            S, sums = kernels.stencil(up1, A1, C1, b, w, *settings, half)
+            rule = int(half) * kernels.BLENDED
+            S, sums = kernels.stencil(up1, up1 + 1, A1, C1, b, w, rule, *settings, half)
             yield S
             yield sums
             margin, last = S.shape[2] - up1[0].size, len(S[0]) - 1
@@ -46,8 +49,8 @@ def outputs(dtype, shapes=SMALL):
 
 def save_outputs(path, dtype, shapes=SMALL, threads=1):
     """Write `outputs` to a file, computed with the given number of threads."""
-    numba.set_num_threads(threads)
-    np.savez(path, *outputs(np.dtype(dtype), shapes))
+    with limited(threads):
+        np.savez(path, *outputs(np.dtype(dtype), shapes))
 
 
 def run_in_new_process(code, *paths, **environment):
@@ -76,28 +79,21 @@ t.kernels.jit.LARGE = 0
 for run in range(11):
     t.save_outputs(f"{tmp_path}/{{run}}.npz", "{name}", t.LONG, threads=min(run + 1, 2))
 """
-    run_in_new_process(code, NUMBA_NUM_THREADS="2")
+    run_in_new_process(code, OMP_NUM_THREADS="2")
     with np.load(tmp_path / "0.npz") as one_thread:
-        assert len(one_thread.files) == 4 + 14 * len(POTENTIALS)
+        assert len(one_thread.files) == 4 + 15 * len(POTENTIALS)
         for run in range(1, 11):
             with np.load(tmp_path / f"{run}.npz") as two_threads:
                 for key, expected in one_thread.items():
                     np.testing.assert_array_equal(two_threads[key], expected, strict=True)
 
 
-def test_small_work_runs_on_one_thread_and_large_work_on_all_that_are_set():
-    code = """
-import numba, numpy as np, pytest
-from refimpl.kernels import jit
-jit.njit = lambda **rules: lambda function: function
-small, large = np.ones(10), np.ones(jit.LARGE)
-threads = jit.over_bands(lambda x, y: numba.get_num_threads())
-assert threads(small, small) == 1 and threads(small, large) == 2
-with pytest.raises(ZeroDivisionError):
-    jit.over_bands(lambda x, y: 1 / 0)(small, small)
-assert numba.get_num_threads() == 2
-"""
-    run_in_new_process(code, NUMBA_NUM_THREADS="2")
+@pytest.mark.parametrize("work, parts", [(jit.LARGE - 1, [(0, 5)]), (jit.LARGE, [(0, 2), (2, 5)])])
+def test_only_large_work_is_shared_among_threads(work, parts):
+    done = []
+    with limited(2):
+        jit.share(lambda first, last: done.append((first, last)), 5, work)
+    assert sorted(done) == parts
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

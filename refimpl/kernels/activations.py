@@ -234,11 +234,28 @@ def potential(z, code, parameter):
 
 
 @row_function
-def activate_and_measure(z, phi, code, parameter):
+def bend(z, d, code, parameter):
+    """Replace the row z by σ(z) and write σ′(z) to the row d."""
+    if code == LOG_COSH and z.itemsize == 4:
+        single = np.float32(parameter)
+        for j in range(z.size):
+            z[j], bent = tanh_parts_single(single * np.float32(z[j]))
+            d[j] = single * bent
+    elif code == LOG_COSH:  # one exponential serves both
+        for j in range(z.size):
+            z[j], bent = tanh_parts(parameter * np.float64(z[j]))
+            d[j] = parameter * bent
+    else:
+        slope(z, d, code, parameter)
+        activate(z, code, parameter)
+
+
+@row_function
+def measure(z, phi, code, parameter):
     """Replace the row z by σ(z) and write φ(z) to the row phi."""
     if code == LOG_COSH and z.itemsize == 8:
         for j in range(z.size):  # one exponential serves both
-            x = parameter * z[j]
+            x = parameter * np.float64(z[j])
             phi[j] = log_cosh(x) / parameter
             z[j] = tanh_parts(x)[0]
     else:

@@ -10,38 +10,45 @@ Kernels validate nothing.
 """
 
 import numpy as np
-from numba import prange
 
 from refimpl.kernels.blocks import contract
-from refimpl.kernels.jit import over_bands, row_function
-from refimpl.kernels.strips import load, respond, store, sum_items
+from refimpl.kernels.jit import over_items, share
+from refimpl.kernels.strips import load, respond, store
 from refimpl.kernels.taps import (
     analysis_taps,
     bands_of,
     part_of,
     reading_shifts,
     strips_of,
+    tabled,
     without_zeros,
 )
 
 
-@over_bands
 def correlate(up, A):
     """z[n, k, i, j] = Σ_c,di,dj A[k, c, di, dj] up[n, c, i+di, j+dj]."""
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
+    z = np.empty((N, F, Hp - h + 1, Wp - w + 1), up.dtype)
+    bands = bands_of(z.shape[2], Wp, 1)[1]
+    share(_correlate, N * bands, up.size * A.size, up, A, z)
+    return z
+
+
+@over_items
+def _correlate(first, last, up, A, z):
+    (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)
     T, shifts = analysis_taps(A, Hp, Wp)
     T, shifts = without_zeros(T, shifts)
-    z, zero = np.empty((N, F, H, Wp - lead), up.dtype), np.zeros(F, up.dtype)
-    for item in prange(N * bands):
-        n, first, last = part_of(item, bands, high)
-        x, S = up[n].reshape(-1), np.zeros((F, length), up.dtype)
-        for i in range(first, min(H, last), step):
-            rows = min(step, min(H, last) - i)
+    S, zero = np.zeros((F, length), up.dtype), np.zeros(F, up.dtype)
+    for item in range(first, last):
+        n, begin, end = part_of(item, bands, high, H)
+        x = up[n].reshape(-1)
+        for i in range(begin, end, step):
+            rows = min(step, end - i)
             respond(T, shifts, x[i * Wp :], zero, S, lead, rows, Wp)
             store(S, z[n], lead, i, rows, Wp)
-    return z
 
 
 def correlate_adjoint(z, A):
@@ -55,29 +62,33 @@ def correlate_adjoint(z, A):
     return correlate(padded, np.ascontiguousarray(A[:, :, ::-1, ::-1].swapaxes(0, 1)))
 
 
-@over_bands
 def correlate_adjoint_filters(up, z):
     """out[k, c, di, dj] = Σ_n,i,j z[n, k, i, j] up[n, c, i+di, j+dj]."""
     (N, C, Hp, Wp), (_, F, H, W) = up.shape, z.shape
+    filters = (F, C, Hp - H + 1, Wp - W + 1)
+    items = N * bands_of(H, Wp, 1)[1]
+    sums = np.zeros((items, F, tabled(C * filters[2] * filters[3])))
+    share(_correlate_adjoint_filters, items, up.size * z.size, up, z, sums)
+    return filters_of(sums, filters, up.dtype)
+
+
+@over_items
+def _correlate_adjoint_filters(first, last, up, z, sums):
+    (_, C, Hp, Wp), (_, F, H, W) = up.shape, z.shape
     h, w = Hp - H + 1, Wp - W + 1
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)
-    shifts = reading_shifts(C, h, w, Hp, Wp)
-    sums = np.zeros((N * bands, F, shifts.size))
-    for item in prange(N * bands):
-        n, first, last = part_of(item, bands, high)
-        x, S = up[n].reshape(-1), np.zeros((F, length), up.dtype)
-        for i in range(first, min(H, last), step):
-            rows = min(step, min(H, last) - i)
+    shifts, S = reading_shifts(C, h, w, Hp, Wp), np.zeros((F, length), up.dtype)
+    for item in range(first, last):
+        n, begin, end = part_of(item, bands, high, H)
+        x = up[n].reshape(-1)
+        for i in range(begin, end, step):
+            rows = min(step, end - i)
             load(z[n], S, lead, i, rows, Wp)
             contract(S, lead, rows * Wp - lead, shifts, x[i * Wp :], sums[item])
-    return filters_of(sums, np.empty((F, C, h, w), up.dtype))
 
 
-@row_function
-def filters_of(sums, out):
+def filters_of(sums, shape, dtype):
     """Gradients of filters (F, C, h, w) from the sums of all items over a table of taps."""
-    size = out[0].size
-    for k in range(out.shape[0]):
-        sum_items(sums[:, k, :size].copy(), out[k])
-    return out
+    total = sums.sum(axis=0)[:, : np.prod(shape[1:])]
+    return total.reshape(shape).astype(dtype)

@@ -1,8 +1,8 @@
 """How the loops are compiled: the only place where compiler options are named.
 
-`formula` compiles arithmetic on one number, `row_function` a loop over one image row, and
-`over_bands` a kernel whose outermost loop runs over bands of the images of a batch in parallel. The
-machine code is cached on disk.
+`formula` compiles arithmetic on one number, `row_function` a loop over a row, `reduction` one that
+sums along it, and `over_items` a kernel that does some of the items of work, each a band of an
+image. The machine code is cached on disk.
 
 fastmath is limited to `contract`: a product and a sum may become one fused multiply-add, which
 rounds once instead of twice. No sum is reordered, so that every number is the result of one
@@ -18,17 +18,17 @@ the logger "refimpl", which writes to standard error unless the program configur
 """
 
 import logging
-from functools import wraps
 from pathlib import Path
 
-from numba import get_num_threads, njit, set_num_threads
+from numba import njit
 from numba.core import event
+
+from refimpl.threads import available, side_by_side
 
 RULES = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 # Work below this is done by one thread: a second one saves less than 0.2 ms where cores are idle,
-# and costs milliseconds where one of them is busy. Work is taken to be the product of the sizes of
-# the first two arrays: the number of multiplications, or more of them, with adjoints and gradients.
+# and costs milliseconds where one of them is busy.
 LARGE = 200_000
 
 
@@ -52,22 +52,20 @@ def reduction(function):
     return _dated_by_package(njit(**rules)(function))
 
 
-def over_bands(function):
-    """Compile a kernel whose prange over bands of images runs in parallel where that pays."""
-    kernel = _dated_by_package(njit(parallel=True, **RULES)(function))
+def over_items(function):
+    """Compile a kernel f(first, last, ...) that does the items of work from `first` to `last`."""
+    return _dated_by_package(njit(nogil=True, **RULES)(function))
 
-    @wraps(function)
-    def on_threads(*arguments):
-        threads = get_num_threads()
-        alone = threads > 1 and arguments[0].size * arguments[1].size < LARGE
-        try:
-            set_num_threads(1 if alone else threads)
-            with event.install_listener("numba:compile", Announcement()):
-                return kernel(*arguments)
-        finally:
-            set_num_threads(threads)
 
-    return on_threads
+def share(kernel, items, work, *arguments):
+    """Have a kernel do `items` items of work, in as many threads as are available and pay.
+
+    `work` is the number of multiplications, or more of them. Each thread gets adjacent items.
+    """
+    threads = min(available(), items) if work >= LARGE else 1
+    cuts = [items * k // threads for k in range(threads + 1)]
+    with event.install_listener("numba:compile", Announcement()):
+        side_by_side(lambda part: kernel(*part, *arguments), zip(cuts, cuts[1:]))
 
 
 class Announcement(event.Listener):

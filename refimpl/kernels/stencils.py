@@ -18,12 +18,11 @@ centre once, make the symmetric product from its half.
 """
 
 import numpy as np
-from numba import prange
 
 from refimpl.kernels.blocks import combine
-from refimpl.kernels.jit import over_bands, row_function
+from refimpl.kernels.jit import over_items, row_function, share
 from refimpl.kernels.safeguards import BLENDED, model_slope
-from refimpl.kernels.strips import add_rows, blank, respond, sum_items, sum_row, weigh
+from refimpl.kernels.strips import add_rows, blank, respond, sum_row, weigh
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, tabled
 
 # Values of the product that are worked on at a time, and terms.
@@ -35,30 +34,31 @@ def stencil(up, previous, A, C, b, weights, rule, code, parameter, half):
 
     The slopes follow a `rule` of `refimpl.kernels.safeguards`, with z⁻ at `previous`.
     """
-    (N, _, Hp, Wp), (h, w) = up.shape, A.shape[2:]
+    (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     margin, centre = (h - 1) * Wp + w - 1, (h - 1) * (2 * w - 1) + w - 1
     S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
-    return S, fill_stencil(up, A, previous, C, b, weights, rule, code, parameter, half, S)
+    sums = np.zeros((N, bands_of(Hp, Wp, h)[1], F))
+    arguments = up, previous, A, C, b, weights, rule, code, parameter, half, S, sums
+    share(_stencil, N * sums.shape[1], up.size * A.size, *arguments)
+    return S, sums.sum(axis=1).astype(up.dtype)
 
 
-@over_bands
-def fill_stencil(up, A, previous, C, b, weights, rule, code, parameter, half, S):
-    """Add to S (zeros) what `stencil` returns as S; return the sums."""
-    (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
-    H, lead, step, length = strips_of(2 * F, h, w, Hp, Wp)
+@over_items
+def _stencil(first, last, up, previous, A, C, b, weights, rule, code, parameter, half, S, sums):
+    (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
+    H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(Hp, Wp, h)
     margin = S.shape[2] - Hp * Wp
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
-    T, shifts, targets, downs, sizes = stencil_taps(A, C, half, length)
-    sums = np.zeros((bands, N, F))
-    for item in prange(N * bands):
-        n, first, last = part_of(item, bands, high)
-        x, y = up[n].reshape(-1), previous[n].reshape(-1)
-        z, before = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-        d, work = np.zeros_like(z), np.empty(length, up.dtype)
-        part = np.empty((T.shape[1], step * Wp), up.dtype)
-        for i in range(max(0, first - h + 1), min(H, last), step):
-            rows = min(step, min(H, last) - i)
+    tables = stencil_taps(A, C, half, length)
+    z, before = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
+    d, work = np.zeros_like(z), np.empty(length, up.dtype)
+    part = np.empty((h * h, step * Wp), up.dtype)
+    for item in range(first, last):
+        n, begin, end = part_of(item, bands, high, Hp)
+        x, y, stop = up[n].reshape(-1), previous[n].reshape(-1), min(H, end)
+        for i in range(max(0, begin - h + 1), stop, step):
+            rows = min(step, stop - i)
             respond(T_A, shifts_A, x[i * Wp :], b, z, lead, rows, Wp)
             if rule == BLENDED:
                 respond(T_A, shifts_A, y[i * Wp :], b, before, lead, rows, Wp)
@@ -66,19 +66,24 @@ def fill_stencil(up, A, previous, C, b, weights, rule, code, parameter, half, S)
                 model_slope(z[k], before[k], work, d[k], rule, code, parameter)
             weigh(d, weights)
             blank(d, lead, rows, Wp)
-            above = min(max(0, first - i), rows)  # rows that belong to the band before
+            above = min(max(0, begin - i), rows)  # rows that belong to the band before
             for k in range(F):
-                sums[item % bands, n, k] += sum_row(d[k, lead + above * Wp :])
-            for g in range(T.shape[0]):
-                count, taps = sizes[g]
-                part[:count, : rows * Wp] = 0
-                combine(
-                    T[g, :count], shifts[g, :taps], d.reshape(-1), part[:count], 0, rows * Wp
-                )
-                for r in range(count):
-                    out = S[n, targets[g, r], margin:]
-                    add_rows(part[r], i + downs[g, r], rows, Wp, first, last, out)
-    return sum_items(sums, np.empty((N, F), up.dtype))
+                sums[n, item % bands, k] += sum_row(d[k, lead + above * Wp :])
+            add_products(tables, d, part, i, rows, Wp, begin, end, S[n], margin)
+
+
+@row_function
+def add_products(tables, d, part, i, rows, Wp, begin, end, S, margin):
+    """Add what the slopes d of a strip, which begins at row i, contribute to S."""
+    T, shifts, targets, downs, sizes = tables
+    size = rows * Wp
+    for g in range(T.shape[0]):
+        count, taps = sizes[g]
+        part[:count, :size] = 0
+        combine(T[g, :count], shifts[g, :taps], d.reshape(-1), part[:count], 0, size)
+        for r in range(count):
+            out = S[targets[g, r], margin:]
+            add_rows(part[r], i + downs[g, r], rows, Wp, begin, end, out)
 
 
 @row_function
@@ -113,28 +118,33 @@ def stencil_taps(A, C, half, length):
     return T, shifts.astype(np.int64), targets, downs, sizes
 
 
-@over_bands
 def stencil_product(vp, terms, S, margin):
     """out[x] = Σ S[p, x + a] v[x + c] over rows (p, a, c) of `terms`, in their order."""
+    out, items = np.zeros_like(vp), len(vp) * bands_of(vp.shape[2], vp.shape[3], 1)[1]
+    share(_stencil_product, items, vp.size * len(terms), vp, terms, S, margin, out)
+    return out
+
+
+@over_items
+def _stencil_product(first, last, vp, terms, S, margin, out):
     N, _, Hp, Wp = vp.shape
     high, bands = bands_of(Hp, Wp, 1)
-    out = np.zeros((N, Hp * Wp), vp.dtype)
-    for item in prange(N * bands):
-        n, first, last = part_of(item, bands, high)
-        first, last = first * Wp, min(last, Hp) * Wp
-        v = with_margins(vp[n].reshape(-1), first, last, margin)
-        for begin in range(first, last, PIECE):
-            end = min(begin + PIECE, last)
-            add_terms(S[n], terms, margin, begin, v[begin - first :], out[n, begin:end])
-    return out.reshape(vp.shape)
+    out = out.reshape(N, Hp * Wp)
+    for item in range(first, last):
+        n, begin, end = part_of(item, bands, high, Hp)
+        begin, end = begin * Wp, end * Wp
+        v = with_margins(vp[n].reshape(-1), begin, end, margin)
+        for i in range(begin, end, PIECE):
+            piece = out[n, i : min(i + PIECE, end)]
+            add_terms(S[n], terms, margin, i, v[i - begin :], piece)
 
 
 @row_function
-def with_margins(v, first, last, margin):
-    """v[first - margin : last + margin], 0 where v ends."""
-    values = np.zeros(last - first + 2 * margin, v.dtype)
-    begin, end = max(0, first - margin), min(v.size, last + margin)
-    values[begin - first + margin : end - first + margin] = v[begin:end]
+def with_margins(v, begin, end, margin):
+    """v[begin - margin : end + margin], 0 where v ends."""
+    values = np.zeros(end - begin + 2 * margin, v.dtype)
+    low, high = max(0, begin - margin), min(v.size, end + margin)
+    values[low - begin + margin : high - begin + margin] = v[low:high]
     return values
 
 

@@ -28,21 +28,21 @@ def blank(S, lead, rows, Wp):
 
 
 @row_function
-def spread(T, shifts, S, part, i, rows, Wp, first, last, out):
-    """Add Cᵀ S to rows first to last of channels `out` (C, Hp Wp), the strip beginning at row i."""
+def spread(T, shifts, S, part, i, rows, Wp, begin, end, out):
+    """Add Cᵀ S to rows begin to end of channels `out` (C, Hp Wp), the strip beginning at row i."""
     size, h = rows * Wp, part.shape[0] // out.shape[0]
     part[:, :size] = 0
     combine(T, shifts, S.reshape(-1), part, 0, size)
     for r in range(part.shape[0]):
-        add_rows(part[r], i + r % h, rows, Wp, first, last, out[r // h])
+        add_rows(part[r], i + r % h, rows, Wp, begin, end, out[r // h])
 
 
 @row_function
-def add_rows(part, i, rows, Wp, first, last, out):
-    """Add `rows` rows to rows i, i + 1, … of `out`, as far as these are in first to last."""
-    begin, end = max(i, first), min(i + rows, last)
-    if begin < end:
-        add(part[(begin - i) * Wp : (end - i) * Wp], out[begin * Wp : end * Wp])
+def add_rows(part, i, rows, Wp, begin, end, out):
+    """Add `rows` rows to rows i, i + 1, … of `out`, as far as these are in begin to end."""
+    low, high = max(i, begin), min(i + rows, end)
+    if low < high:
+        add(part[(low - i) * Wp : (high - i) * Wp], out[low * Wp : high * Wp])
 
 
 @row_function
@@ -96,12 +96,3 @@ def sum_row(row):
     for j in range(row.size):
         total += row[j]
     return total
-
-
-@row_function
-def sum_items(items, out):
-    """out = Σ_i items[i] in the order of the items."""
-    terms, total = items.reshape(items.shape[0], -1), out.reshape(-1)
-    for j in range(total.size):
-        total[j] = sum_row(terms[:, j])
-    return out

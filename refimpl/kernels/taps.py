@@ -41,10 +41,10 @@ def bands_of(rows, Wp, h):
 
 
 @row_function
-def part_of(item, bands, high):
-    """(n, first, last): the image of an item of work, and where its band begins and ends."""
-    band = item % bands
-    return item // bands, band * high, (band + 1) * high
+def part_of(item, bands, high, rows):
+    """(n, begin, end): the image of an item of work, and the rows of its band."""
+    begin = item % bands * high
+    return item // bands, begin, min(begin + high, rows)
 
 
 @row_function
