@@ -12,7 +12,7 @@ import numpy as np
 
 from refimpl import solvers
 from refimpl.arrays import Array, as_images, norm
-from refimpl.maps import Step, TiedStep, TiedStepLinearization, largest_safe_step
+from refimpl.maps import Step, StepLinearization, TiedStep, largest_safe_step
 from refimpl.preconditioners import FACTORED, find_preconditioner
 from refimpl.results import BreakdownError, SolverResult
 
@@ -122,7 +122,9 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
 
 def _newton_krylov(step: Step, u0: Array, **options) -> SolverResult:
     """Newton-Krylov, refused where it ran away: G can vanish at infinity, where σ → 0."""
-    result = solvers.newton_krylov(step.direction, step.linearize, u0, step=step.tau, **options)
+    result = solvers.newton_krylov(
+        step.linearize, u0, step=step.tau, safeguard=_safeguarded, **options
+    )
     away = (norm(u0) > 0) & (norm(result.x) > RUNAWAY * norm(u0))
     if not away.any():
         return result
@@ -133,7 +135,7 @@ def _newton_krylov(step: Step, u0: Array, **options) -> SolverResult:
     )
 
 
-def _safeguarded(linearization: TiedStepLinearization, previous: Array | None):
+def _safeguarded(linearization: StepLinearization, previous: Array | None):
     return linearization.safeguarded(previous)
 
 

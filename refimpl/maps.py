@@ -133,6 +133,13 @@ class StepLinearization:
         """(∂_u T)ᵀ q = q − τ Jᵀ q, E8."""
         return q - self.step.tau * self.direction_vjp(q)
 
+    def safeguarded(self, previous: Array | None) -> "StepLinearization":
+        """This with Newton's slopes only as far as the step from `previous` confirms them.
+
+        J, and with it the preconditioners, is that of `refimpl.fields_of_experts.safeguard`.
+        """
+        return replace(self, field=safeguard(self.field, previous))
+
     def asymmetry(self, *, tol: float = 1e-6) -> float:
         """‖J − Jᵀ‖ / ‖J‖ of a single image, by Lanczos iteration; 0 where it is at rounding.
 
@@ -177,13 +184,6 @@ class TiedStepLinearization(StepLinearization):
     def hvp(self, v: Array) -> Array:
         """H v."""
         return self.direction_jvp(v)
-
-    def safeguarded(self, previous: Array | None) -> "TiedStepLinearization":
-        """This with Newton's slopes only as far as the step from `previous` confirms them.
-
-        `hvp` and the preconditioners then are those of `refimpl.fields_of_experts.safeguard`.
-        """
-        return replace(self, field=safeguard(self.field, previous))
 
 
 def random_image(u: Array) -> Array:

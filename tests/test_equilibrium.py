@@ -206,8 +206,8 @@ def test_newton_krylov_that_runs_to_infinity_is_no_fixed_point(monkeypatch):
     step = make().step
     honest = equilibrium.solvers.newton_krylov
 
-    def far(direction, linearize, u0, **options):
-        return honest(direction, linearize, u0, **options)._replace(x=1e6 * u0)
+    def far(linearize, u0, **options):
+        return honest(linearize, u0, **options)._replace(x=1e6 * u0)
 
     monkeypatch.setattr(equilibrium.solvers, "newton_krylov", far)
     result = reconstruct(step, method="newton_krylov")

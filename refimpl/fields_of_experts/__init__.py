@@ -12,13 +12,12 @@ from refimpl.fields_of_experts.field import (
     TiedFieldsOfExperts,
     make_field,
 )
-from refimpl.fields_of_experts.safeguard import MAJORIZED, SafeguardedLinearization, safeguard
+from refimpl.fields_of_experts.safeguard import MAJORIZED, safeguard
 
 __all__ = [
     "MAJORIZED",
     "FieldLinearization",
     "FieldsOfExperts",
-    "SafeguardedLinearization",
     "TiedFieldLinearization",
     "TiedFieldsOfExperts",
     "make_field",

@@ -23,7 +23,7 @@ import numpy as np
 from refimpl import kernels
 from refimpl.arrays import Array
 from refimpl.fields_of_experts.definition import preactivation
-from refimpl.fields_of_experts.field import TiedFieldLinearization
+from refimpl.fields_of_experts.field import FieldLinearization, TiedFieldLinearization
 
 MAJORIZED = ("log_cosh", "lorentzian", "smoothed_l1", "huber")
 
@@ -42,8 +42,8 @@ def safeguarded_slopes(potential, z: Array, before: Array, trusted: float = 1.0)
 
 
 @dataclass(frozen=True)
-class SafeguardedLinearization(TiedFieldLinearization):
-    """∇R at u with safeguarded slopes in place of σ′; `hvp` is not the Hessian product.
+class SafeguardedLinearization(FieldLinearization):
+    """F at u with safeguarded slopes in place of σ′; `jvp` and `vjp` are not those of F.
 
     Attributes
     ----------
@@ -68,10 +68,14 @@ class SafeguardedLinearization(TiedFieldLinearization):
         return field.bank.per_filter(theta.gamma * theta.weights) * slopes
 
 
-def safeguard(
-    linearization: TiedFieldLinearization, previous: Array | None
-) -> TiedFieldLinearization:
+class TiedSafeguardedLinearization(SafeguardedLinearization, TiedFieldLinearization):
+    """∇R at u with safeguarded slopes; `hvp` is not the Hessian product."""
+
+
+def safeguard(linearization: FieldLinearization, previous: Array | None) -> FieldLinearization:
     """The linearisation with safeguarded slopes; as it is for potentials not in `MAJORIZED`."""
-    if linearization.field.potential.name not in MAJORIZED:
+    field, u = linearization.field, linearization.u
+    if field.potential.name not in MAJORIZED:
         return linearization
-    return SafeguardedLinearization(linearization.field, linearization.u, previous)
+    tied = isinstance(linearization, TiedFieldLinearization)
+    return (TiedSafeguardedLinearization if tied else SafeguardedLinearization)(field, u, previous)
