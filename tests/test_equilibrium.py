@@ -174,7 +174,7 @@ def test_methods_that_need_an_energy_are_refused_to_untied_models(method):
 
 def test_unknown_names_and_options_are_refused():
     step = make().step
-    with pytest.raises(ValueError, match="'gradient' is unknown; choose one of picard"):
+    with pytest.raises(ValueError, match="'gradient' is unknown; choose one of auto, picard"):
         reconstruct(step, method="gradient")
     with pytest.raises(ValueError, match="'ilu' is unknown; choose one of jacobi, circulant"):
         reconstruct(step, method="newton", preconditioner="ilu")
