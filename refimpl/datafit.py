@@ -73,6 +73,6 @@ class DataFit:
             )
         return self.operator.matvec(u) - self.y
 
-    def image(self, n: int) -> "DataFit":
-        """The data term of image n alone, a batch of one."""
-        return replace(self, y=self.y[n : n + 1])
+    def images(self, part: slice) -> "DataFit":
+        """The data term of some of the images."""
+        return replace(self, y=self.y[part])

@@ -2,23 +2,34 @@
 
     every model   picard, anderson, newton_krylov
     tied only     nesterov, lbfgs, newton (on the energy E; there is none when untied)
+    auto          filter banks: newton or newton_krylov, preconditioned, and anderson where these
+                  fail; dense banks: anderson with the Cholesky factors, and these where it fails
 
 All share one relative residual, ‖T(u) − u‖ / max(‖u‖, ‖u0‖) per image, so that a tolerance means
 the same for each. The residual scales with τ and does not bound the error ‖u − u*‖ by itself:
 `refimpl.certificates` does.
 """
 
+from functools import partial
+
 import numpy as np
 
 from refimpl import solvers
 from refimpl.arrays import Array, as_images, norm
-from refimpl.maps import Step, TiedStep, TiedStepLinearization, largest_safe_step
-from refimpl.preconditioners import FACTORED, find_preconditioner
-from refimpl.results import BreakdownError, SolverResult
+from refimpl.maps import Step, StepLinearization, TiedStep, largest_safe_step
+from refimpl.operators import DenseBank
+from refimpl.parts import solve_in_parts
+from refimpl.preconditioners import FACTORED, choose_preconditioner, find_preconditioner
+from refimpl.results import BreakdownError, SolverResult, continued
+from refimpl.solvers import ROUNDING_FACTOR
 
 RUNAWAY = 1e3
+
+# Memory of Anderson's method where "auto" falls back on it.
+FALLBACK = 10
 ANY_MODEL = ("picard", "anderson", "newton_krylov")
 TIED_ONLY = ("nesterov", "lbfgs", "newton")
+PRECONDITIONED = ("anderson", "newton", "newton_krylov")
 
 
 def reconstruct(
@@ -38,13 +49,16 @@ def reconstruct(
     u0 : array (N, C, H, W), optional
         Start; left out: Kᵀ y.
     method : str
-        One of `ANY_MODEL`, or of `TIED_ONLY` for a `TiedStep`.
+        "auto", one of `ANY_MODEL`, or of `TIED_ONLY` for a `TiedStep`. "auto" chooses by the model;
+        the result's message says what, and whether it fell back on another.
     tol : float
         Relative residual to reach for each image.
     preconditioner : "jacobi", "circulant", "cholesky" or None
-        For `newton` and `newton_krylov` only.
+        For `newton`, `newton_krylov`, `anderson` (with that of the start), and "auto", where it
+        replaces the one chosen.
     **options
-        Options of the solver, such as `max_iterations`; unknown ones raise TypeError there.
+        Options of the solver, such as `max_iterations`; unknown ones raise TypeError there. The
+        fallback of "auto" takes `max_iterations` alone.
 
     Returns
     -------
@@ -60,12 +74,58 @@ def reconstruct(
     BreakdownError
         When iterates become infinite or NaN; for `picard` with the largest safe τ.
     """
-    check_method(step, method, preconditioner)
+    if method != "auto":
+        check_method(step, method, preconditioner)
     u0 = step.datafit.operator.adjoint(step.datafit.y) if u0 is None else u0
     as_images(u0, "u0", step.field.bank.image_shape)
+    if len(u0) != len(step.datafit.y):
+        raise ValueError(
+            f"u0: {len(u0)} images, but y holds data of {len(step.datafit.y)}; pass one start each"
+        )
+
+    def solve(part: slice) -> SolverResult:
+        some = dict(method=method, tol=tol, preconditioner=preconditioner, **options)
+        return _solve(step.images(part), u0[part], **some)
+
+    # A callback is shown the whole batch.
+    whole = [slice(0, len(u0))]
+    return solve_in_parts(solve, whole if options.get("callback") else step.parts())
+
+
+def _solve(step: Step, u0: Array, *, method: str, preconditioner: str | None, **options):
+    if method == "auto":
+        return _auto(step, u0, preconditioner=preconditioner, **options)
     if preconditioner is not None:
         options["preconditioner"] = _builder(step, u0, preconditioner)
-    return RUNNERS[method](step, u0, tol=tol, **options)
+    return RUNNERS[method](step, u0, **options)
+
+
+def _auto(step: Step, u0: Array, *, preconditioner: str | None, tol: float, **options):
+    """The first choice for the model; the second for the images where it fails."""
+    newton = "newton" if isinstance(step, TiedStep) else "newton_krylov"
+    dense = isinstance(step.field.bank, DenseBank)
+    first, second = ("anderson", newton) if dense else (newton, "anderson")
+    preconditioner = preconditioner or choose_preconditioner(step)
+    name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
+    solve = partial(_solve, step, u0, tol=tol)
+    try:
+        result = solve(method=first, preconditioner=preconditioner, **options)
+    except BreakdownError as error:
+        other = solve(method=second, **_fallback(second, preconditioner, options))
+        return other._replace(message=f"{name} broke down ({error}); {other.message}")
+    rounded = result.residuals <= ROUNDING_FACTOR * np.finfo(result.x.dtype).eps
+    if (result.converged | rounded).all():
+        return result._replace(message=f"{name}; {result.message}")
+    other = solve(method=second, **_fallback(second, preconditioner, options))
+    return continued(result, other, f"{name}; {result.message}; then {other.message}")
+
+
+def _fallback(method: str, preconditioner: str | None, options: dict) -> dict:
+    """Options of the second choice: the limit, and for Newton's methods the preconditioner."""
+    limit = {"max_iterations": options["max_iterations"]} if "max_iterations" in options else {}
+    if method == "anderson":
+        return {"preconditioner": None, "memory": FALLBACK, **limit}
+    return {"preconditioner": preconditioner, **limit}
 
 
 def _builder(step: Step, u0: Array, name: str):
@@ -80,14 +140,16 @@ def _builder(step: Step, u0: Array, name: str):
 def check_method(step: Step, method: str, preconditioner: str | None) -> None:
     """Raise unless the method exists, fits the model, and can use the preconditioner."""
     if method not in RUNNERS:
-        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(RUNNERS)}")
+        raise ValueError(f"method {method!r} is unknown; choose one of auto, {', '.join(RUNNERS)}")
     if method in TIED_ONLY and not isinstance(step, TiedStep):
         raise TypeError(
             f"method {method!r} minimises an energy, and an untied model (C given) has none; "
             f"use one of {', '.join(ANY_MODEL)}"
         )
-    if preconditioner is not None and not method.startswith("newton"):
-        raise ValueError(f"method {method!r} takes no preconditioner; newton and newton_krylov do")
+    if preconditioner is not None and method not in PRECONDITIONED:
+        raise ValueError(
+            f"method {method!r} takes no preconditioner; {', '.join(PRECONDITIONED)} do"
+        )
 
 
 def _picard(step: Step, u0: Array, **options) -> SolverResult:
@@ -114,6 +176,14 @@ def step_advice(step: Step) -> str:
     )
 
 
+def _anderson(step: Step, u0: Array, *, preconditioner=None, **options) -> SolverResult:
+    """T(u) − u = −τ G(u), so that with M ≈ J at the start I − ∂T is about τ M."""
+    if preconditioner is not None:
+        divide = preconditioner(step.linearize(u0))
+        options["preconditioner"] = lambda f: divide(f) / step.tau
+    return solvers.anderson(step.apply, u0, **options)
+
+
 def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
     return solvers.lbfgs(
         [_objective(step.image(n)) for n in range(len(u0))], u0, step=step.tau, **options
@@ -122,7 +192,9 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
 
 def _newton_krylov(step: Step, u0: Array, **options) -> SolverResult:
     """Newton-Krylov, refused where it ran away: G can vanish at infinity, where σ → 0."""
-    result = solvers.newton_krylov(step.direction, step.linearize, u0, step=step.tau, **options)
+    result = solvers.newton_krylov(
+        step.linearize, u0, step=step.tau, safeguard=_safeguarded, **options
+    )
     away = (norm(u0) > 0) & (norm(result.x) > RUNAWAY * norm(u0))
     if not away.any():
         return result
@@ -133,7 +205,7 @@ def _newton_krylov(step: Step, u0: Array, **options) -> SolverResult:
     )
 
 
-def _safeguarded(linearization: TiedStepLinearization, previous: Array | None):
+def _safeguarded(linearization: StepLinearization, previous: Array | None):
     return linearization.safeguarded(previous)
 
 
@@ -143,7 +215,7 @@ def _objective(step: TiedStep):
 
 RUNNERS = {
     "picard": _picard,
-    "anderson": lambda step, u0, **options: solvers.anderson(step.apply, u0, **options),
+    "anderson": _anderson,
     "newton_krylov": _newton_krylov,
     "nesterov": lambda step, u0, **options: solvers.nesterov(
         step.gradient, u0, step=step.tau, **options

@@ -12,11 +12,13 @@ better scaled; tied, J is the Hessian of the energy.
     bicgstab       nonsymmetric Krylov
     neumann        q ← ∇ℓ + (∂_u T)ᵀ q, the adjoint fixed-point iteration
     anderson       the same, accelerated
+    auto           cg or gmres, preconditioned, with a fallback
     jacobian_free  q = ∇ℓ: the first term of the Neumann series; not the gradient
 
 `unrolled_hypergradient` differentiates K steps of the iteration itself.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +27,9 @@ from refimpl import solvers
 from refimpl.arrays import Array, as_images, norm
 from refimpl.maps import Step, StepLinearization, TiedStepLinearization
 from refimpl.parameters import Parameters, add
-from refimpl.preconditioners import find_preconditioner
-from refimpl.results import NotConvergedError, SolverResult
+from refimpl.parts import solve_in_parts
+from refimpl.preconditioners import choose_preconditioner, find_preconditioner
+from refimpl.results import BreakdownError, NotConvergedError, SolverResult, continued
 
 KRYLOV = {"cg": solvers.cg, "gmres": solvers.gmres, "bicgstab": solvers.bicgstab}
 STATIONARY = {"neumann": solvers.picard, "anderson": solvers.anderson}
@@ -71,7 +74,7 @@ def hypergradient(
     loss_gradient : array (N, C, H, W)
         ∇ℓ(u*).
     method : str, optional
-        One of `METHODS`; left out: "cg" for tied models, else "gmres".
+        "auto" or one of `METHODS`; left out: "cg" for tied models, else "gmres".
     tol : float
         Relative residual of the adjoint system E9 for each image.
     allow_unconverged : bool
@@ -121,11 +124,12 @@ def solve_adjoint(
     loss_gradient : array (N, C, H, W)
         ∇ℓ(u*).
     method : str, optional
-        One of `METHODS`; left out: "cg" for tied models, else "gmres".
+        One of `METHODS`; left out: "cg" for tied models, else "gmres". "auto" preconditions these
+        and falls back on "gmres" and "bicgstab"; the result's message says what was used.
     tol : float
         Relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
     preconditioner : "jacobi", "circulant", "cholesky" or None
-        For the Krylov methods only.
+        For the Krylov methods and "auto", where it replaces the one chosen.
     **options
         Options of the solver, such as `max_iterations`; unknown ones raise TypeError there.
 
@@ -141,10 +145,26 @@ def solve_adjoint(
     TypeError
         For "cg" on an untied model.
     """
+    def solve(part: slice) -> SolverResult:
+        some = dict(method=method, tol=tol, preconditioner=preconditioner, **options)
+        return _solve(linearization.images(part), loss_gradient[part], **some)
+
+    parts = linearization.step.parts()
+    if len(parts) > 1:
+        return solve_in_parts(solve, parts)
+    return _solve(
+        linearization, loss_gradient, method=method, tol=tol, preconditioner=preconditioner,
+        **options,
+    )  # fmt: skip
+
+
+def _solve(linearization, loss_gradient, *, method, tol, preconditioner, **options) -> SolverResult:
+    if method == "auto":
+        return _auto(linearization, loss_gradient, preconditioner, tol=tol, **options)
     tied = isinstance(linearization, TiedStepLinearization)
     method = method or ("cg" if tied else "gmres")
     if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+        raise ValueError(f"method {method!r} is unknown; choose one of auto, {', '.join(METHODS)}")
     if method == "cg" and not tied:
         raise TypeError(
             "method 'cg' needs a symmetric Jacobian, and that of an untied model (C given) is not; "
@@ -157,6 +177,26 @@ def solve_adjoint(
     if method == "jacobian_free":
         return _jacobian_free(linearization, loss_gradient, tol, **options)
     return _stationary(linearization, loss_gradient, method, tol=tol, **options)
+
+
+def _auto(linearization, loss_gradient, preconditioner, **options) -> SolverResult:
+    """Conjugate gradients or GMRES, preconditioned; for images where they fail the next in line."""
+    tied = isinstance(linearization, TiedStepLinearization)
+    first, second = ("cg", "gmres") if tied else ("gmres", "bicgstab")
+    preconditioner = preconditioner or choose_preconditioner(linearization.step)
+    name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
+    solve = partial(_solve, linearization, loss_gradient, preconditioner=preconditioner)
+    try:
+        result = solve(method=first, **options)
+    except BreakdownError as error:
+        result = solve(method=second, **options)
+        return result._replace(message=f"{name} broke down ({error}); {result.message}")
+    rounded = result.residuals <= solvers.ROUNDING_FACTOR * np.finfo(result.x.dtype).eps
+    if (result.converged | rounded).all():
+        return result._replace(message=f"{name}; {result.message}")
+    options.pop("restart", None)
+    other = solve(method=second, **options)
+    return continued(result, other, f"{name}; {result.message}; then {other.message}")
 
 
 def _krylov(linearization, loss_gradient, method, preconditioner, **options) -> SolverResult:

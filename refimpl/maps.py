@@ -18,10 +18,14 @@ import numpy as np
 from refimpl.arrays import Array, norm, positive, same_dtype
 from refimpl.datafit import DataFit
 from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedFieldsOfExperts
+from refimpl.operators import DenseBank
 from refimpl.operators.banks import is_complex
 from refimpl.operators.spectral_norm import bank_norm, operator_norm
 from refimpl.parameters import Parameters, scale
 from refimpl.solvers import singular_triplet, spectral_radius
+
+# Values of images that are solved together.
+PART = 32768
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,21 @@ class Step:
 
     def image(self, n: int) -> "Step":
         """The step for image n alone, a batch of one."""
-        return replace(self, datafit=self.datafit.image(n))
+        return self.images(slice(n, n + 1))
+
+    def images(self, part: slice) -> "Step":
+        """The step for some of the images."""
+        return replace(self, datafit=self.datafit.images(part))
+
+    def parts(self) -> list[slice]:
+        """The batch in parts that are solved apart, each with a working set that fits a cache.
+
+        They depend on the size of an image alone. A dense bank multiplies matrices, for which the
+        batch is better left whole.
+        """
+        N, bank = len(self.datafit.y), self.field.bank
+        size = N if isinstance(bank, DenseBank) else max(1, PART // int(np.prod(bank.image_shape)))
+        return [slice(first, min(first + size, N)) for first in range(0, N, size)]
 
 
 class TiedStep(Step):
@@ -128,6 +146,17 @@ class StepLinearization:
         """(∂_u T)ᵀ q = q − τ Jᵀ q, E8."""
         return q - self.step.tau * self.direction_vjp(q)
 
+    def safeguarded(self, previous: Array | None) -> "StepLinearization":
+        """This with Newton's slopes only as far as the step from `previous` confirms them.
+
+        J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes`.
+        """
+        return replace(self, field=self.field.safeguarded(previous))
+
+    def images(self, part: slice) -> "StepLinearization":
+        """The linearisation of some of the images, which computes anew what it needs."""
+        return self.step.images(part).linearize(self.u[part])
+
     def asymmetry(self, *, tol: float = 1e-6) -> float:
         """‖J − Jᵀ‖ / ‖J‖ of a single image, by Lanczos iteration; 0 where it is at rounding.
 
@@ -172,13 +201,6 @@ class TiedStepLinearization(StepLinearization):
     def hvp(self, v: Array) -> Array:
         """H v."""
         return self.direction_jvp(v)
-
-    def safeguarded(self, previous: Array | None) -> "TiedStepLinearization":
-        """This with Newton's slopes only as far as the step from `previous` confirms them.
-
-        `hvp` and the preconditioners then have the slopes of `refimpl.fields_of_experts.slopes`.
-        """
-        return replace(self, field=self.field.safeguarded(previous))
 
 
 def random_image(u: Array) -> Array:

@@ -47,15 +47,15 @@ class SolverSettings:
     Attributes
     ----------
     forward, adjoint : str
-        Methods of `refimpl.equilibrium` and `refimpl.implicit`.
+        Methods of `refimpl.equilibrium` and `refimpl.implicit`; "auto" chooses by the model.
     forward_tol, adjoint_tol : float
         Relative residuals.
     forward_options, adjoint_options : dict
         Further options of the solvers, for example {"preconditioner": "circulant"}.
     """
 
-    forward: str = "newton"
-    adjoint: str = "cg"
+    forward: str = "auto"
+    adjoint: str = "auto"
     forward_tol: float = 1e-8
     adjoint_tol: float = 1e-8
     forward_options: dict[str, Any] = field(default_factory=dict)

@@ -49,6 +49,22 @@ class SolverResult(NamedTuple):
         return bool(np.all(self.converged))
 
 
+def continued(first: SolverResult, second: SolverResult, message: str) -> SolverResult:
+    """Two runs as one: images that converged in the first keep its outcome; work adds up."""
+    done = first.converged
+    column = done.reshape((-1,) + (1,) * (first.x.ndim - 1))
+    return SolverResult(
+        np.where(column, first.x, second.x),
+        done | second.converged,
+        first.iterations + np.where(done, 0, second.iterations),
+        np.where(done, first.residuals, second.residuals),
+        first.evaluations + second.evaluations,
+        first.products + second.products,
+        np.concatenate([first.history, np.where(done, first.residuals, second.history)]),
+        message,
+    )
+
+
 class Check(NamedTuple):
     """One identity: what was measured, and the bound that it must not exceed."""
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = (  # from the ground up; a module imports strictly lower floors only
     {"arrays", "results", "storage", "threads"},
-    {"kernels", "solvers", "checks"},
+    {"kernels", "solvers", "checks", "parts"},
     {"operators", "potentials", "parameters", "images"},
     {"datafit", "fields_of_experts", "normalization"},
     {"maps"},

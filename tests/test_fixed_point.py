@@ -295,3 +295,17 @@ def test_bad_arrays_are_refused(solver):
         solver(lambda u: u.astype(np.float64), np.ones((1, 3), np.float32))
     with pytest.raises(ValueError, match="returned shape"):
         solver(lambda u: u[:, :2], np.ones((1, 3)))
+
+
+def test_anderson_with_the_exact_preconditioner_takes_one_step_and_keeps_its_residual():
+    """T(u) = u − τ (D u − b): with P = (τ D)⁻¹ the first step solves it."""
+    scale, b, tau = np.geomspace(1, 1e3, 40), np.ones((2, 40)), 1e-3
+
+    def apply(u):
+        return u - tau * (scale * u - b)
+
+    u0 = np.full((2, 40), 0.5)
+    result = anderson(apply, u0, preconditioner=lambda f: f / (tau * scale), tol=1e-12)
+    assert result.all_converged and (result.iterations == 1).all()
+    residual = norm(apply(result.x) - result.x) / np.maximum(norm(result.x), norm(u0))
+    np.testing.assert_allclose(result.residuals, residual, rtol=1e-12)

@@ -243,7 +243,7 @@ def test_a_fixed_point_that_is_not_isolated_is_refused(method):
 def test_unknown_names_and_options_are_refused():
     step, target, state = make()
     gradient = squared_loss_gradient(state.x, target)
-    with pytest.raises(ValueError, match="'exact' is unknown; choose one of cg, gmres"):
+    with pytest.raises(ValueError, match="'exact' is unknown; choose one of auto, cg, gmres"):
         hypergradient(step, state, gradient, method="exact")
     with pytest.raises(ValueError, match="'ilu' is unknown; choose one of jacobi, circulant"):
         hypergradient(step, state, gradient, preconditioner="ilu")

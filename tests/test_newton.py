@@ -18,9 +18,7 @@ def minimise(model, **options):
 
 
 def solve(model, **options):
-    return newton_krylov(
-        model.direction, model.linearize, model.m * model.y, step=model.step, **options
-    )
+    return newton_krylov(model.linearize, model.m * model.y, step=model.step, **options)
 
 
 PROBLEMS = {
@@ -295,7 +293,6 @@ def test_nan_at_the_start_raises():
         BreakdownError, match="newton_krylov: iteration 0: residual norm of image 0 is nan"
     ):
         newton_krylov(
-            model.direction,
             lambda u: SimpleNamespace(direction=u * np.nan, direction_jvp=None),
             model.y,
             step=1.0,

@@ -10,9 +10,9 @@ The paper's: activations, noise levels, masks, blurs; for the dense model Anders
 and Adam from 1e-3 towards 1e-6; for the convolutional one χ = 100, λ = 18.156, τ = 1/(8χ) and
 numbers and sizes of filters. Ours: everything else, chosen so that all presets train in minutes
 on two cores. The paper's solvers take hundreds of steps for dense inpainting and thousands for
-the convolutional model; training finds the fixed point by Newton's method, or by Anderson's for
-untied convolutional models, instead. Fixed points do not depend on τ, and for a convex energy
-there is only one to find. `with_paper_solvers` gives a preset the paper's.
+the convolutional model; training finds the fixed point by the methods that "auto" chooses
+instead. Fixed points do not depend on τ, and for a convex energy there is only one to find.
+`with_paper_solvers` gives a preset the paper's.
 
 Not here: building a preset (`setup`) and running it (`runs`).
 """
@@ -107,15 +107,8 @@ class Experiment:
 
 
 ANDERSON = {"memory": 5, "ridge": 1e-4, "max_iterations": 1000}
-CHOLESKY = {"preconditioner": "cholesky"}
-FEW_STEPS = CHOLESKY | {"max_iterations": 30}
-DENSE_TIED = SolverSettings("newton", "cg", 1e-6, 1e-5, FEW_STEPS, CHOLESKY)
-DENSE_UNTIED = SolverSettings("newton_krylov", "gmres", 1e-6, 1e-5, FEW_STEPS, CHOLESKY)
-FORWARD = {"preconditioner": "circulant", "max_iterations": 100}
-ADJOINT = {"preconditioner": "circulant", "max_iterations": 2000}
-CONVOLUTIONAL_TIED = SolverSettings("newton", "cg", 1e-7, 1e-5, FORWARD, ADJOINT)
-LONG_ANDERSON = {"memory": 10, "ridge": 1e-6, "max_iterations": 2000}
-CONVOLUTIONAL_UNTIED = SolverSettings("anderson", "bicgstab", 1e-7, 1e-5, LONG_ANDERSON, ADJOINT)
+DENSE = SolverSettings("auto", "auto", 1e-6, 1e-5, {"max_iterations": 100})
+CONVOLUTIONAL = SolverSettings("auto", "auto", 1e-7, 1e-5, {"max_iterations": 100})
 
 
 def dense_experiment(problem: str, activation: str, noise_level: float) -> Experiment:
@@ -141,8 +134,8 @@ def dense_experiment(problem: str, activation: str, noise_level: float) -> Exper
         test_images=6,
         image_size=FACE_SIZE,
         training=TrainingSettings(epochs=3, batch_size=10, trained=("A", "C", "b")),
-        tied_solvers=DENSE_TIED,
-        untied_solvers=DENSE_UNTIED,
+        tied_solvers=DENSE,
+        untied_solvers=DENSE,
     )
 
 
@@ -171,8 +164,8 @@ def convolutional_experiment(problem: str, filters: tuple[int, int, int], start:
         training=TrainingSettings(
             epochs=4, learning_rate=rate, final_learning_rate=rate / 10, trained=("A", "C")
         ),
-        tied_solvers=CONVOLUTIONAL_TIED,
-        untied_solvers=CONVOLUTIONAL_UNTIED,
+        tied_solvers=CONVOLUTIONAL,
+        untied_solvers=CONVOLUTIONAL,
     )
 
 

@@ -12,6 +12,7 @@ All but the last two rows act on batches (N, ...) of independent problems, each 
 its own test. Not here: what the callables compute; no module here knows of images or fields.
 """
 
+from refimpl.solvers._progress import ROUNDING_FACTOR
 from refimpl.solvers.descent import lbfgs, nesterov
 from refimpl.solvers.fixed_point import anderson, picard
 from refimpl.solvers.krylov import bicgstab, cg, gmres
@@ -25,6 +26,7 @@ from refimpl.solvers.spectral import (
 )
 
 __all__ = [
+    "ROUNDING_FACTOR",
     "anderson",
     "arnoldi",
     "bicgstab",

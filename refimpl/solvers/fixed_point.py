@@ -103,6 +103,7 @@ def anderson(
     ridge: float = 1e-10,
     ridge_scale: Literal["gram", "absolute"] = "gram",
     mixing: float = 1.0,
+    preconditioner: Map | None = None,
     tol: float = 1e-6,
     max_iterations: int = 1_000,
     reference: Array | None = None,
@@ -130,6 +131,9 @@ def anderson(
         "gram" is invariant under scaling of u.
     mixing : float
         β > 0.
+    preconditioner : callable, optional
+        P ≈ (I − ∂T)⁻¹, linear. Every f_i is then P (T(u_i) − u_i): the iteration accelerated is a
+        Newton method with a fixed matrix. The residual remains that of u = T(u).
     max_iterations : int
         Most updates of an image.
 
@@ -157,6 +161,8 @@ def anderson(
         f = like(apply(u), u, "anderson: apply") - u
         if not progress.record(progress.relative_residual(f, u), u):
             return progress.result(u, evaluations=progress.rows)
+        if preconditioner is not None:
+            f = like(preconditioner(f), u, "anderson: preconditioner")
         past = past.insert(u, f, memory)
         u = progress.keep(_combine(past, mixing_weights(past.gram, ridge, relative), mixing), u)
 

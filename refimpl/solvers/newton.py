@@ -40,6 +40,9 @@ SHIFT = 0.1
 # A linearisation costs as much as many products: directions are worth solving well.
 FORCING = 0.1
 
+# Values of ‖G‖ that a safeguarded step is compared with.
+MEMORY = 5
+
 # Most products for one direction; a direction cut short still descends.
 INNER_ITERATIONS = 500
 
@@ -144,7 +147,6 @@ def newton(
 
 @np.errstate(over="ignore", invalid="ignore")
 def newton_krylov(
-    direction: Callable[[Array], Array],
     linearize: Callable[[Array], DirectionLinearization],
     u0: Array,
     *,
@@ -152,6 +154,7 @@ def newton_krylov(
     tol: float = 1e-10,
     max_iterations: int = 100,
     restart: int = 30,
+    safeguard: Safeguard | None = None,
     preconditioner: Preconditioner | None = None,
     callback: Callback | None = None,
 ) -> SolverResult:
@@ -159,19 +162,20 @@ def newton_krylov(
 
     Parameters
     ----------
-    direction : callable
-        G, from a batch (N, ...) to a batch of the same shape and dtype.
     linearize : callable
         u ↦ an object with `direction` = G(u) and `direction_jvp(v)` = ∂G(u) v.
     u0, step, tol, max_iterations, preconditioner, callback
         As for `newton`; the preconditioner need not be symmetric.
     restart : int
         Cycle length of GMRES.
+    safeguard : callable, optional
+        As for `newton`. The steps of such a model need not decrease ‖G‖ at once: then ‖G‖ is
+        compared with the largest of its last 5 values.
 
     Returns
     -------
     SolverResult
-        `evaluations` counts directions and linearisations, `products` Jacobian products.
+        `evaluations` counts linearisations, one for each point tried; `products` Jacobian products.
 
     Raises
     ------
@@ -186,22 +190,23 @@ def newton_krylov(
     )
     sweep = partial(gmres_sweep, restart=count(restart, "newton_krylov: restart"))
     linearize = _Linearize(linearize)
-    lin, trials, products = linearize(u), 0, 0
+    lin, previous, products, sizes = linearize(u), None, 0, []
     first = norm(like(lin.direction, u, "linearize: direction"))
     while progress.record(progress.relative_residual(tau * lin.direction, u), u):
+        model = lin if safeguard is None else safeguard(lin, previous)
         forcing = np.where(progress.running, _forcing(lin.direction, first, progress), np.inf)
         inner = solve(
             "newton_krylov: gmres", sweep,
-            _shifted(lin.direction_jvp, progress.residuals, tau), -lin.direction, x0=None,
-            preconditioner=None if preconditioner is None else preconditioner(lin),
+            _shifted(model.direction_jvp, progress.residuals, tau), -lin.direction, x0=None,
+            preconditioner=None if preconditioner is None else preconditioner(model),
             tol=forcing, max_iterations=INNER_ITERATIONS, remedy="check the Jacobian products",
         )
         products += inner.products
-        test = _NormTest(direction, norm(lin.direction))
-        u = _backtrack(u, inner.x, test, progress)
-        trials += test.calls
-        lin = linearize(u)
-    return progress.result(u, evaluations=trials + linearize.calls, products=products)
+        sizes = [*sizes, norm(lin.direction)][-(1 if safeguard is None else MEMORY) :]
+        test = _NormTest(linearize, np.max(sizes, axis=0))
+        previous, u = u, _backtrack(u, inner.x, test, progress)
+        lin = test.lin
+    return progress.result(u, evaluations=linearize.calls, products=products)
 
 
 def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
@@ -292,14 +297,14 @@ class _EnergyTest:
 
 
 class _NormTest:
-    """‖G(u + t d)‖ ≤ (1 − 1e-4 t) ‖G(u)‖."""
+    """‖G(u + t d)‖ ≤ (1 − 1e-4 t) `size`; `lin` is the linearisation at the last candidate."""
 
-    def __init__(self, direction: Callable[[Array], Array], size: Array):
-        self.direction, self.size, self.calls = direction, size, 0
+    def __init__(self, linearize: "_Linearize", size: Array):
+        self.linearize, self.size = linearize, size
 
     def __call__(self, candidate: Array, t: Array) -> Array:
-        self.calls += 1
-        value = like(self.direction(candidate), candidate, "newton_krylov: direction")
+        self.lin = self.linearize(candidate)
+        value = like(self.lin.direction, candidate, "linearize: direction")
         return norm(value) <= (1 - SUFFICIENT_DECREASE * t) * self.size
 
     def shorter(self, t: Array) -> Array:
