@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Array = jax.Array
@@ -110,57 +111,60 @@ def offsets(window: tuple[int, int], *, half: bool = False) -> list[tuple[int, i
 
 
 def assemble(d: Array, A: Array, C: Array, *, half: bool) -> Array:
-    """S_p(x) on the padded image, (P, N, H + h − 1, W + w − 1), in the order of `offsets`.
+    """S_p(x) in the order of `offsets`, (P, N, H + 3 (h − 1), W + 3 (w − 1)).
 
-    The sum over filters is one matrix product for each pair of taps that has the offset p.
+    The padded image is surrounded by h − 1 rows and w − 1 columns of zeros, so that a product
+    needs slices only, which XLA fuses into one loop. Images are assembled one after the other:
+    the sum over filters is one matrix product for every pair of taps with the offset p.
     """
     h, w = A.shape[1:]
-    rows = []
-    for p in offsets((h, w), half=half):
-        pairs = [t for t in product(range(h), range(w)) if inside(t, p, (h, w))]
-        rows.append([(t, C[:, t[0], t[1]] * A[:, t[0] + p[0], t[1] + p[1]]) for t in pairs])
-    coefficients = jnp.stack([c for row in rows for _, c in row])
-    weighted = iter(jnp.einsum("jk,nkxy->jnxy", coefficients, d))
-    return jnp.stack([sum(placed(next(weighted), t, (h, w)) for t, _ in row) for row in rows])
+    pairs = [
+        [(t, t_p) for t in product(range(h), range(w)) if inside(t_p := plus(t, p), (h, w))]
+        for p in offsets((h, w), half=half)
+    ]
+    taps = np.array([(*t, *t_p) for row in pairs for t, t_p in row]).T
+    coefficients = (C[:, taps[0], taps[1]] * A[:, taps[2], taps[3]]).T
+
+    def one(d: Array) -> Array:
+        weighted = iter(jnp.einsum("jk,kxy->jxy", coefficients, d))
+        return jnp.stack([sum(placed(next(weighted), t, (h, w)) for t, _ in row) for row in pairs])
+
+    return lax.map(one, d).swapaxes(0, 1)
 
 
-def inside(t: tuple[int, int], p: tuple[int, int], window: tuple[int, int]) -> bool:
-    """Whether t + p is a tap."""
-    return all(0 <= a + b < n for a, b, n in zip(t, p, window, strict=True))
+def plus(t: tuple[int, int], p: tuple[int, int]) -> tuple[int, int]:
+    """t + p."""
+    return t[0] + p[0], t[1] + p[1]
+
+
+def inside(t: tuple[int, int], window: tuple[int, int]) -> bool:
+    """Whether t is a tap."""
+    return all(0 <= a < n for a, n in zip(t, window, strict=True))
 
 
 def placed(x: Array, t: tuple[int, int], window: tuple[int, int]) -> Array:
-    """x(· − t) on the padded image."""
-    return jnp.pad(x, ((0, 0), *((a, n - 1 - a) for a, n in zip(t, window, strict=True))))
+    """x(· − t) on the padded image with its zeros."""
+    return jnp.pad(x, [(a + n - 1, 2 * (n - 1) - a) for a, n in zip(t, window, strict=True)])
 
 
 def stencil_product(S: Array, v: Array, window: tuple[int, int], form: str) -> Array:
     """Σ_p S_p(x) v(x + p), folded; `form` is "plain", "transposed" or "symmetric"."""
     h, w = window
     padded = pad(v, (h // 2, w // 2))
-    if form == "plain":
-        total = sum(s * moved(padded, p) for s, p in zip(S, offsets(window), strict=True))
-    elif form == "transposed":
-        total = sum(moved(s * padded, minus(p)) for s, p in zip(S, offsets(window), strict=True))
-    else:
-        pairs = list(zip(S, offsets(window, half=True), strict=True))
-        total = pairs[0][0] * padded
-        for s, p in pairs[1:]:
-            total = total + s * moved(padded, p) + moved(s * padded, minus(p))
+    wide = jnp.pad(padded, ((0, 0), (h - 1,) * 2, (w - 1,) * 2))
+
+    def at(x: Array, p: tuple[int, int]) -> Array:
+        a, b = p[0] + h - 1, p[1] + w - 1
+        return x[:, a : a + padded.shape[1], b : b + padded.shape[2]]
+
+    total = 0
+    for s, p in zip(S, offsets(window, half=form == "symmetric"), strict=True):
+        minus = -p[0], -p[1]
+        if form != "transposed":
+            total = total + at(s, (0, 0)) * at(wide, p)
+        if form == "transposed" or (form == "symmetric" and p != (0, 0)):
+            total = total + at(s, minus) * at(wide, minus)
     return fold(total, (h // 2, w // 2), v.shape[1:])
-
-
-def moved(x: Array, p: tuple[int, int]) -> Array:
-    """x(· + p), zero where that is outside."""
-    sides = [(max(-a, 0), max(a, 0)) for a in p]
-    wide = jnp.pad(x, ((0, 0), *sides))
-    a, b = (max(k, 0) for k in p)
-    return wide[:, a : a + x.shape[1], b : b + x.shape[2]]
-
-
-def minus(p: tuple[int, int]) -> tuple[int, int]:
-    """−p."""
-    return -p[0], -p[1]
 
 
 def prior_products(d: Array, A: Array, C: Array | None, name: str) -> tuple[Callable, Callable]:
