@@ -2,7 +2,7 @@
 #
 #   make figures    train the presets and draw every figure and table (QUICK=1: few epochs)
 #   make test       run the tests, one process per core (PYTEST_ARGS="-k noise" chooses some)
-#   make bench      time one gradient here and in torch, side by side
+#   make bench      time hypergradients here, in torch, JAX and SciPy (QUICK=1: small images)
 #   make faults     hold planted faults against the reference (SEEDS=500: false alarms instead)
 #   make verify     measure every identity and compare it with its bound
 #   make lint       check the style of the code
@@ -28,7 +28,7 @@ test: .venv/.installed-test
 	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: .venv/.installed-test
-	$(PYTHON) -m figures.benchmark
+	$(PYTHON) -m figures.benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 faults: .venv/.installed-test
 	PYTHONPATH=tests $(PYTHON) -m faults $(if $(SEEDS),--seeds $(SEEDS)) $(FAULTS_ARGS)

@@ -22,11 +22,15 @@ SCRIPTS = (
     "noise_levels",
     "robustness",
     "table",
+    "benchmark",
 )
+NEEDS = {"benchmark": ("benchmark.json", "make bench")}
 
 
 def draw_all(output: Path, only: list[str] | None, say) -> int:
     """Draw the chosen figures, all if `only` is None; return how many.
+
+    A script that needs a file which another command writes is passed over when it is missing.
 
     Raises
     ------
@@ -39,6 +43,11 @@ def draw_all(output: Path, only: list[str] | None, say) -> int:
             f"figures: {', '.join(unknown)} unknown; choose among {', '.join(SCRIPTS)}"
         )
     chosen = [name for name in SCRIPTS if only is None or name in only]
+    for name in [name for name in chosen if name in NEEDS]:
+        needed, command = NEEDS[name]
+        if not (output / needed).exists():
+            say(f"skipped {name}: no {needed} in {output}; {command} writes it")
+            chosen.remove(name)
     for (name, _), _ in run_side_by_side(draw_one, [(name, output) for name in chosen]):
         say(f"drew {name}")
     return len(chosen)

@@ -1,0 +1,134 @@
+"""The dense model, 100 faces of 25 × 25, 1250 rows, ReLU: refimpl against the paper's Anderson.
+
+The paper's solver is Anderson's method with memory 5 in torch, forward and for the adjoint state,
+with the ridge and the bordered system of the deep-equilibrium tutorial in float32; here also in
+float64, where float32 does not reach the target. Both are tightened until ‖u − u*‖ / ‖u*‖ and the
+error of dℓ/dA are at most 5e-6.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from figures.benchmarks.problems import Problem, Reference, as_vector, distance
+from figures.benchmarks.tasks import fit
+from figures.benchmarks.timing import paired, ratio
+from figures.benchmarks.variants import ADJOINT_FACTOR, Outcome
+from refimpl.equilibrium import reconstruct
+from refimpl.experiments import get_experiment, set_up
+from refimpl.images import PAPER_RANGE, add_noise, faces
+from refimpl.implicit import hypergradient
+
+PRESET, IMAGES, TARGET = "dense-denoising-relu-0.1", 100, 5e-6
+MEMORY, RIDGES, MOST = 5, (1e-4, 1e-10), 5_000
+
+
+def make_problem(images: int = IMAGES) -> Problem:
+    """The preset's model and start on all the faces there are."""
+    experiment = get_experiment(PRESET)
+    setup, both = set_up(experiment), faces().rescaled(PAPER_RANGE)
+    truth = np.concatenate([both.train, both.test])[:images]
+    rng = np.random.default_rng(experiment.seed)
+    y = add_noise(setup.model.operator.matvec(truth), experiment.noise_level, rng)
+    return Problem(PRESET, setup.model.step(setup.start, y), truth)
+
+
+def solve_ours(problem: Problem, tol: float) -> Outcome:
+    """refimpl, with the solvers of the preset."""
+    solvers = get_experiment(PRESET).tied_solvers
+    step = problem.step
+    options = solvers.forward_options | {"max_iterations": 200}
+    star = reconstruct(step, method=solvers.forward, tol=tol, **options)
+    result = hypergradient(
+        step, star, problem.loss_gradient(star.x), method=solvers.adjoint,
+        tol=ADJOINT_FACTOR * tol, **solvers.adjoint_options,
+    )
+    counts = star.evaluations, star.products, result.adjoint.products
+    return Outcome(star.x.ravel(), as_vector(result.gradient), *counts)
+
+
+def reference(problem: Problem) -> Reference:
+    """By refimpl to 1e-14, and again by plain Anderson in torch to 1e-13."""
+    found = solve_ours(problem, 1e-14)
+    second = solve_torch(problem, torch.float64, RIDGES[1], 1e-13)
+    return Reference(
+        found.state, found.gradient, distance(second.state, found.state),
+        distance(second.gradient, found.gradient),
+    )
+
+
+@torch.no_grad()
+def solve_torch(problem: Problem, dtype: torch.dtype, ridge: float, tol: float) -> Outcome:
+    """Anderson's method on T, then on q ← ∇ℓ + (∂_u T)ᵀ q, the identity as forward operator."""
+    step, theta = problem.step, problem.step.field.parameters
+    arrays = step.datafit.y, problem.truth, theta.A, theta.b
+    y, truth, A, b = (torch.tensor(x, dtype=dtype).flatten(1 if x.ndim > 2 else 0) for x in arrays)
+    A, gamma, lam, tau = A.view(theta.A.shape), float(theta.gamma), step.datafit.lam, step.tau
+
+    def field(z: Tensor) -> Tensor:
+        return gamma * torch.relu(z) @ A
+
+    def apply(u: Tensor) -> Tensor:
+        return u - tau * (lam * (u - y) + field(torch.addmm(b, u, A.T)))
+
+    u, evaluations = anderson(apply, y, ridge, tol, 1 + 0 * y)
+    z = torch.addmm(b, u, A.T)
+    slopes, loss = gamma * (z > 0).to(dtype), 2 / u.numel() * (u - truth)
+
+    def adjoint(q: Tensor) -> Tensor:
+        return loss + q - tau * (lam * q + (slopes * (q @ A.T)) @ A)
+
+    q, products = anderson(adjoint, loss, ridge, ADJOINT_FACTOR * tol, loss)
+    r = slopes * (q @ A.T)
+    gradient = -tau * (r.T @ u + gamma * torch.relu(z).T @ q)
+    return Outcome(
+        u.double().numpy().ravel(), gradient.double().numpy().ravel(), evaluations, 0, products
+    )
+
+
+def anderson(apply, x: Tensor, ridge: float, tol: float, scale: Tensor) -> tuple[Tensor, int]:
+    """α from the bordered system (0 1ᵀ; 1 FFᵀ + ridge I)(·; α) = (1; 0), u ← Σ α_i T(u_i)."""
+    scale, values, residuals = torch.maximum(scale.norm(dim=1), x.norm(dim=1)), [], []
+    for k in range(1, MOST + 1):
+        value = apply(x)
+        values, residuals = [*values, value][-MEMORY:], [*residuals, value - x][-MEMORY:]
+        if (residuals[-1].norm(dim=1) <= tol * scale).all():
+            return x, k
+        F, n = torch.stack(residuals, 1), len(values)
+        system = torch.ones(len(x), n + 1, n + 1, dtype=x.dtype)
+        system[:, 0, 0] = 0
+        system[:, 1:, 1:] = F @ F.mT + ridge * torch.eye(n, dtype=x.dtype)
+        right = torch.zeros(len(x), n + 1, 1, dtype=x.dtype)
+        right[:, 0] = 1
+        alpha = torch.linalg.solve(system, right)[:, 1:]
+        x = (alpha * torch.stack(values, 1)).sum(1)
+    return x, MOST
+
+
+def compare(problem: Problem, rounds: int, say) -> dict:
+    """Rows of refimpl and of the first setting of Anderson's method that reaches the target."""
+    goal = reference(problem)
+    solves = {"refimpl": partial(solve_ours, problem)}
+    for dtype in (torch.float32, torch.float64):
+        for ridge in RIDGES:
+            name = f"torch anderson {str(dtype)[6:]} ridge {ridge:g}"
+            solves[name] = partial(solve_torch, problem, dtype, ridge)
+    rows, calls = {}, {}
+    for name, solve in solves.items():
+        try:
+            rows[name], _ = fit(solve, goal, TARGET)
+            calls[name] = partial(solve, rows[name]["tolerance"])
+        except ArithmeticError as error:
+            rows[name] = {"failed": str(error)}
+        except RuntimeError as error:  # not converged, or a singular system in torch
+            rows[name] = {"failed": str(error).splitlines()[0]}
+        say(f"  {name}: tolerance found")
+    times = paired(calls, rounds)
+    for name, row in times.items():
+        rows[name] |= {
+            "seconds": float(np.median(row)), "repetitions": row,
+            "ratio": ratio(row, times["refimpl"]),
+        }
+    return {"rows": rows, "target": TARGET, "cross_check": list(goal[2:])}

@@ -1,0 +1,153 @@
+"""One gradient here and in torch, one product in each form, and how near the machine's limit.
+
+Floating-point operations of one gradient of F filters h × w on n pixels, one for a multiplication
+and one for an addition: 4 F h w n for Au and Cᵀ(·), which is 36 n for each filter of 3 × 3, and
+with tanh counted as `TANH` operations, those of refimpl's own formula (one polynomial, one
+division, scaling), (36 + TANH) n. The peak is that of NumPy's matrix product on as many threads.
+"""
+
+import numpy as np
+import torch
+
+from figures.benchmarks.plain import plain
+from figures.benchmarks.problems import SLOPE, Problem
+from figures.benchmarks.timing import paired, ratio
+from figures.benchmarks.torch_model import FORMS, Bank
+from refimpl.fields_of_experts import make_field
+from refimpl.operators import FilterBank
+from refimpl.potentials import make_potential
+
+FILTERS = ((30, 3, 3), (2, 11, 11))
+TANH = 40
+MATRIX, VECTOR = 2048, 20_000_000
+
+
+def gradient_calls(images: np.ndarray, filters: tuple, dtype: type) -> dict:
+    """The field Aᵀ tanh(χ Au) here, and in torch in every form, zero boundary."""
+    rng = np.random.default_rng(0)
+    A = (0.3 * rng.standard_normal((filters[0], 1, *filters[1:]))).astype(dtype)
+    u = images.astype(dtype)
+    bank = FilterBank(u.shape[1:], filters, "zero")
+    field = make_field(bank, make_potential("log_cosh", slope=SLOPE), A)
+    tensors = torch.from_numpy(u), torch.from_numpy(A)
+    calls = {f"torch {form}": lambda form=form: torch_field(*tensors, form) for form in FORMS}
+    return {"refimpl": lambda: field.value(u)} | calls
+
+
+@torch.no_grad()
+def torch_field(u: torch.Tensor, A: torch.Tensor, form: str) -> np.ndarray:
+    """Aᵀ tanh(χ Au) with torch's own zero padding."""
+    pad = A.shape[-1] // 2
+    if form == "unfold":
+        (F, _, h, w), (H, W) = A.shape, u.shape[2:]
+        windows = torch.nn.functional.unfold(u, (h, w), padding=pad)
+        s = torch.tanh(SLOPE * torch.matmul(A.reshape(F, -1), windows))
+        columns = torch.matmul(A.reshape(F, -1).T, s)
+        return torch.nn.functional.fold(columns, (H, W), (h, w), padding=pad).numpy()
+    u, taps = (Bank(x, form)._in_form(x) for x in (u, A))
+    s = torch.tanh(SLOPE * torch.nn.functional.conv2d(u, taps, padding=pad))
+    return torch.nn.functional.conv_transpose2d(s, taps, padding=pad).numpy()
+
+
+def compare_gradients(images: np.ndarray, rounds: int) -> dict:
+    """Times and ratios for every filter shape and precision, with the distance of the results."""
+    results = {}
+    for filters in FILTERS:
+        for dtype in (np.float32, np.float64):
+            calls = gradient_calls(images, filters, dtype)
+            ours = calls["refimpl"]()
+            differences = {
+                name: float(np.linalg.norm(call() - ours) / np.linalg.norm(ours))
+                for name, call in calls.items()
+            }
+            times = paired(calls, rounds)
+            key = f"{filters[0]}x{filters[1]}x{filters[2]} {np.dtype(dtype).name}"
+            results[key] = summary(times) | {"relative_difference": max(differences.values())}
+    return results
+
+
+def summary(times: dict[str, list[float]]) -> dict:
+    """Medians, ratios to refimpl, and the ratio of the fastest rival."""
+    ratios = {name: ratio(row, times["refimpl"]) for name, row in times.items()}
+    best = min((name for name in times if name != "refimpl"), key=lambda name: ratios[name])
+    medians = {name: float(np.median(row)) for name, row in times.items()}
+    return {"seconds": medians, "ratios": ratios, "best": best, "ratio": ratios[best]}
+
+
+def compare_products(problem: Problem, rounds: int) -> dict:
+    """One product with the Hessian, d given: here and in every form of torch and JAX, float64."""
+    import jax
+
+    from figures.benchmarks.jax_model import make_model
+    from figures.benchmarks.jax_products import PRODUCTS, assemble, prior_products
+    from figures.benchmarks.torch_model import Model
+
+    step = problem.step
+    u = step.datafit.operator.adjoint(step.datafit.y)
+    numbers, lin = plain(step, problem.truth), step.linearize(u)
+    d, v = torch.from_numpy(np.asarray(lin.field.d)), torch.from_numpy(u)
+    calls = {"refimpl": lambda: lin.field.jvp(u)}
+    for form in FORMS:
+        calls[f"torch {form}"] = torch_product(Model(numbers, form), d, v)
+    A = make_model(numbers, "stencil").arrays.A
+    slopes, image = jax.numpy.asarray(lin.field.d), jax.numpy.asarray(u[:, 0])
+    for name in PRODUCTS[:2]:
+        product = jax.jit(lambda d, v, name=name: prior_products(d, A, None, name)[0](v))
+        calls[f"jax {name}"] = ready(product, slopes, image)
+    stencil = jax.jit(lambda d: assemble(d, A, A, half=True))
+    calls["jax assembly of the stencil"] = ready(stencil, slopes)
+    calls["jax stencil"] = ready(jax.jit(stencil_only(A)), stencil(slopes), image)
+    return summary(paired(calls, rounds))
+
+
+def torch_product(model, d: torch.Tensor, v: torch.Tensor):
+    """v ↦ Aᵀ( d ⊙ Av ) as a call."""
+
+    @torch.no_grad()
+    def call() -> torch.Tensor:
+        return model.A.synthesise(d * model.A.analyse(v))
+
+    return call
+
+
+def stencil_only(A):
+    """(S, v) ↦ Σ_p S_p v(· + p) for tied filters."""
+    from figures.benchmarks.jax_products import stencil_product
+
+    return lambda S, v: stencil_product(S, v, A.shape[1:], "symmetric")
+
+
+def ready(program, *arguments):
+    """A call that waits for JAX's result."""
+    return lambda: program(*arguments).block_until_ready()
+
+
+def machine_limits(rounds: int) -> dict:
+    """Peak of NumPy's matrix product in Gflop/s, and bytes/s of a large triad."""
+    rng = np.random.default_rng(0)
+    limits = {}
+    for dtype in (np.float32, np.float64):
+        a, b = (rng.standard_normal((MATRIX, MATRIX)).astype(dtype) for _ in range(2))
+        out = np.empty_like(a)
+        times = paired({"dot": lambda a=a, b=b, out=out: np.dot(a, b, out=out)}, rounds)["dot"]
+        limits[f"gflops_{np.dtype(dtype).name}"] = 2e-9 * MATRIX**3 / min(times)
+    x, y, z = (torch.ones(VECTOR, dtype=torch.float64) for _ in range(3))
+    times = paired({"triad": lambda: torch.add(x, y, alpha=3.0, out=z)}, rounds)["triad"]
+    return limits | {"gigabytes_per_second": 3 * 8e-9 * VECTOR / min(times)}
+
+
+def fractions(gradients: dict, limits: dict, pixels: int) -> dict:
+    """The share of the matrix-product peak that refimpl's gradient reaches, by its best time."""
+    shares = {}
+    for key, result in gradients.items():
+        shape, precision = key.split()
+        F, h, w = map(int, shape.split("x"))
+        rate = pixels * F / result["seconds"]["refimpl"] * 1e-9
+        peak = limits[f"gflops_{precision}"]
+        filters = 4 * h * w * rate
+        shares[key] = {
+            "gflops_filters": filters,
+            "fraction_filters": filters / peak,
+            "fraction_with_tanh": (filters + TANH * rate) / peak,
+        }
+    return shares
