@@ -82,9 +82,9 @@ def framework(x: Any) -> ModuleType:
 def transforms(x: Any) -> Any:
     """The module with jvp(f, (x,), (v,)) and vjp(f, x)."""
     if type(x).__module__.startswith("torch"):
-        import torch.func
+        from refimpl.backends import torch_derivatives
 
-        return torch.func
+        return torch_derivatives
     import jax
 
     return jax
