@@ -21,6 +21,7 @@ from refimpl.crosscheck import (
     assert_matches_reference,
     compare,
     crosscheck,
+    diagnosis,
     random_case,
     results,
     run,
@@ -54,7 +55,7 @@ def quick_runs(monkeypatch):
     monkeypatch.setattr(run, "make_reference", cached_reference)
     monkeypatch.setattr(smallest, "SECONDS", 0.0)
     monkeypatch.setattr(smallest, "LEAST", 0.0)
-    monkeypatch.setattr(results, "SECONDS", 0.0)
+    monkeypatch.setattr(diagnosis, "SECONDS", 0.0)
 
 
 def by_stage(report):
@@ -122,7 +123,7 @@ def test_nothing_of_other_images_explains_a_wrong_single_one():
         record = Record(seed, "fixed_point", reference, wrong, judge(reference, wrong), ())
         records.append(record)
     first = [
-        results.stage_report("fixed_point", some, list(found), None, 0.0).causes[0]
+        diagnosis.stage_report("fixed_point", some, list(found), None, 0.0).causes[0]
         for some in (records, records[1:])
     ]
     assert first == ["too_few_forward_iterations", "batch_global_stopping"]
@@ -249,7 +250,7 @@ def test_wrong_formula_is_found_at_its_stage(fault, stage):
 
 
 def test_cause_in_the_numbers_is_named_and_explained(monkeypatch):
-    monkeypatch.setattr(results, "SECONDS", 60.0)
+    monkeypatch.setattr(diagnosis, "SECONDS", 60.0)
     report = crosscheck(planted.DoubleEnergy(), seed=2, stages=["energy"], **FEW)
     assert report.first_wrong.causes[0] == "factor_two" and report.first_wrong.explanation
     assert f"energy: factor_two. {report.first_wrong.explanation}" in as_text(report)
@@ -360,7 +361,7 @@ def test_results_through_dlpack_are_taken():
 
 def test_causes_that_explain_some_outputs_only_are_named_with_their_share():
     alone, both = ("sign",), ("sign", "factor_two")
-    found = results.covering([both, alone, ("bias_ignored",), ()])
+    found = diagnosis.covering([both, alone, ("bias_ignored",), ()])
     assert [f.cause for f in found] == ["sign", "bias_ignored"]
     assert found[0].message == "explains 2 of 4 wrong outputs"
 
@@ -368,6 +369,71 @@ def test_causes_that_explain_some_outputs_only_are_named_with_their_share():
 def test_later_stage_without_a_cause_of_its_own_may_come_from_the_first():
     first = results.StageReport("apply", "DISAGREES", causes=("sign",))
     later = results.StageReport("fixed_point", "DISAGREES", causes=("too_few_forward_iterations",))
-    assert results.inheriting(later, first).inherits == "apply"
+    assert diagnosis.inheriting(later, first).inherits == "apply"
     other = later._replace(causes=("factor_two",))
-    assert results.inheriting(other, first) == other
+    assert diagnosis.inheriting(other, first) == other
+
+
+def findings(*slugs):
+    return [Finding(slug, "") for slug in slugs]
+
+
+def test_causes_that_predict_the_same_numbers_are_called_ambiguous():
+    found = findings("times_batch", "factor:filters", "hidden_precision")
+    assert diagnosis.rivals(("times_batch", "factor:filters"), found) == ("factor:filters",)
+    assert diagnosis.rivals(("stale_state", "times_batch"), found) == ()
+    assert diagnosis.rivals(("jacobian_free",), findings("jacobian_free")) == ()
+    stage = results.StageReport(
+        "vjp", "DISAGREES", causes=("times_batch",), ambiguous=("factor:filters",), explanation="x"
+    )
+    text = as_text(results.Report("mine", 0, "float64", 1, 1, 0.0, (stage,), {}))
+    assert "times_batch (ambiguous)" in text and "factor:filters (the reference times" in text
+    assert text.endswith("first wrong stage: vjp (times_batch or factor:filters)")
+
+
+def test_finite_differences_are_not_taken_for_a_lower_precision():
+    seen, numbers = findings("not_linear"), findings("hidden_precision")
+    assert diagnosis.in_order("hvp", seen, numbers, False)[0] == "not_linear"
+    assert diagnosis.in_order("hypergradient", seen, numbers, False)[0] == "hidden_precision"
+
+
+def test_sign_of_some_numbers_comes_after_what_was_seen():
+    some = [Finding("hidden_precision", "explains 2 of 4 wrong outputs")]
+    for single in (True, False):
+        order = diagnosis.in_order("apply", findings("leaks_between_images"), some, single)
+        assert order == ("leaks_between_images", "hidden_precision")
+
+
+def test_factor_without_a_name_gives_way_to_causes_with_one():
+    assert diagnosis.without_numbers(("data_term_factor:2", "data_term_factor:two")) == (
+        "data_term_factor:two",
+    )
+    assert diagnosis.without_numbers(("factor:1.25",)) == ("factor:1.25",)
+    assert diagnosis.without_numbers(("truncated_neumann:8",)) == ("truncated_neumann:8",)
+
+
+class WrongUnderReflect(ReferenceBackend):
+    def apply(self, problem, u):
+        return super().apply(problem, u) * (1.5 if problem.boundary == "reflect" else 1.0)
+
+
+def test_what_failing_cases_have_in_common_is_said():
+    report = crosscheck(WrongUnderReflect(), stages=["apply"], **{**FEW, "cases": 20})
+    assert "fails exactly where boundary is reflect" in report.first_wrong.details
+
+
+class WithoutBias(ReferenceBackend):
+    def params_vjp(self, problem, u, w):
+        return {"A": super().params_vjp(problem, u, w)["A"]}
+
+
+def test_entries_that_are_missing_are_not_offered():
+    report = crosscheck(WithoutBias(), stages=["params_vjp"], **FEW)
+    assert report.agrees
+    assert by_stage(report)["params_vjp"].entries_missing == ("b", "weights", "C")
+    assert "params_vjp: b, weights, C not offered" in as_text(report)
+
+
+def test_exception_is_reported_with_its_place():
+    report = crosscheck(SimpleNamespace(apply=lambda p, u: 1 / 0), **FEW)
+    assert "ZeroDivisionError: division by zero (test_crosscheck.py, line" in as_text(report)

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from refimpl.crosscheck.behaviour import DIRECT, INDIRECT, Probe
 from refimpl.crosscheck.calls import Call, Finding, Session, describe
+from refimpl.crosscheck.diagnosis import stage_reports
 from refimpl.crosscheck.generation import Only, check_only, planned, random_case
 from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.reference import DEFAULT_TOL, Reference, make_reference
-from refimpl.crosscheck.results import Record, Report, stage_reports
+from refimpl.crosscheck.results import Record, Report
 from refimpl.crosscheck.smallest import keep_smallest
 from refimpl.crosscheck.stages import STAGES, applies
 
