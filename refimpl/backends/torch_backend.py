@@ -34,7 +34,7 @@ from refimpl.backends.problems import (
     sources,
     view,
 )
-from refimpl.backends.torch_derivatives import grad, jvp, vjp
+from refimpl.backends.torch_derivatives import detached, grad, jvp, vjp
 from refimpl.backends.torch_krylov import gmres
 from refimpl.backends.torch_potentials import ACTIVATIONS, POTENTIALS
 
@@ -254,7 +254,7 @@ class TorchBackend:
         direction = partial(self._program("direction", settings), arrays, theta)
         g, pull = vjp(direction, u)
         push = vjp(lambda w: pull(w)[0], torch.zeros_like(u))[1]
-        return g.detach(), lambda v: push(v)[0].detach(), lambda w: pull(w)[0].detach()
+        return detached(g), lambda v: push(v)[0].detach(), lambda w: pull(w)[0].detach()
 
     # Fixed point and implicit differentiation.
 
@@ -369,13 +369,6 @@ class FixedPoint(torch.autograd.Function):
         program = backend._program("step_params_vjp", settings)
         gradient = detached(program(arrays, theta, ctx.star, q))
         return None, None, None, None, None, *gradient.values()
-
-
-def detached(result: Tensor | Theta) -> Tensor | Theta:
-    """A result without its history."""
-    if isinstance(result, dict):
-        return {name: x.detach() for name, x in result.items()}
-    return result.detach()
 
 
 def shifted(product: Product, shift: Tensor) -> Product:

@@ -1,11 +1,12 @@
 """Derivatives in torch: autograd where code runs as it is written, torch.func where it is compiled.
 
     grad(f)(x)            ∇f(x)
-    vjp(f, x)             f(x),  w ↦ ((∂f)ᵀ w,)      x a tensor or a dictionary of tensors
+    vjp(f, x)             f(x),  w ↦ ((∂f)ᵀ w,)      x and f(x) tensors or dictionaries of them
     jvp(f, (x,), (v,))    f(x),  ∂f v
 
 All three are functions of torch.func, which would do alone; but its first `grad` or `vjp` loads
-torch's compiler, which takes seconds. They nest, and their results can be differentiated again.
+torch's compiler, which takes seconds. They nest: ∇f, (∂f)ᵀ w and ∂f v can be differentiated again,
+but not the f(x) that `vjp` returns.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor, func
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-Pull = Callable[[Tensor], tuple[Any]]
+Pull = Callable[[Any], tuple[Any]]
 
 
 def grad(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -31,7 +32,7 @@ def grad(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return gradient
 
 
-def vjp(f: Callable[[Any], Tensor], x: Any) -> tuple[Tensor, Pull]:
+def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Pull]:
     """f(x) and w ↦ ((∂f)ᵀ w,), from one graph for all w."""
     if is_compiling():
         return func.vjp(f, x)
@@ -40,15 +41,15 @@ def vjp(f: Callable[[Any], Tensor], x: Any) -> tuple[Tensor, Pull]:
         leaves = tuple(map(variable, [x] if names is None else x.values()))
         value = f(leaves[0] if names is None else dict(zip(names, leaves)))
 
-    def pull(w: Tensor) -> tuple[Any]:
+    def pull(w: Any) -> tuple[Any]:
         with torch.enable_grad():
-            # Of the product, because torch loads SymPy to look at the shape of a cotangent.
+            # Of ⟨f(x), w⟩, because torch loads SymPy to look at the shape of a cotangent.
             gradients = torch.autograd.grad(
-                (value * w).sum(), leaves, create_graph=True, materialize_grads=True
+                pairing(value, w), leaves, create_graph=True, materialize_grads=True
             )
         return (gradients[0] if names is None else dict(zip(names, gradients)),)
 
-    return value, pull
+    return detached(value), pull
 
 
 def jvp(
@@ -60,6 +61,20 @@ def jvp(
     with forward_ad.dual_level():
         value, tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(x[0], v[0])))
     return value, torch.zeros_like(value) if tangent is None else tangent
+
+
+def detached(x: Any) -> Any:
+    """x without its history."""
+    if isinstance(x, dict):
+        return {name: value.detach() for name, value in x.items()}
+    return x.detach()
+
+
+def pairing(x: Any, w: Any) -> Tensor:
+    """⟨x, w⟩, summed over the entries of dictionaries."""
+    if isinstance(x, dict):
+        return sum((x[name] * w[name]).sum() for name in x)
+    return (x * w).sum()
 
 
 def variable(x: Tensor) -> Tensor:

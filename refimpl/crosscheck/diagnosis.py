@@ -7,7 +7,7 @@ fails for the same cause, or for none that is known, inherits.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from refimpl.cases import Case
 from refimpl.crosscheck.calls import Finding
@@ -15,6 +15,7 @@ from refimpl.crosscheck.results import (
     AGREES,
     CANNOT_JUDGE,
     DISAGREES,
+    NOT_ASKED,
     NOT_OFFERED,
     Record,
     Small,
@@ -63,12 +64,13 @@ def stage_reports(
     records: list[Record],
     findings: dict[str, list[Finding]],
     small: dict[str, Small],
+    not_asked: Container[str] = (),
 ) -> tuple[StageReport, ...]:
     """One report for each stage; `findings` has the stages that were called."""
     reports, first, deadline = [], None, time.monotonic() + SECONDS
     for stage in STAGES:
         if stage not in findings:
-            reports.append(StageReport(stage, NOT_OFFERED))
+            reports.append(StageReport(stage, NOT_ASKED if stage in not_asked else NOT_OFFERED))
             continue
         mine = [r for r in records if r.stage == stage]
         report = stage_report(stage, mine, findings[stage], small.get(stage), deadline)
@@ -239,9 +241,10 @@ def numerical_findings(failed: list[Record], deadline: float) -> list[Finding]:
 
 
 def without_numbers(slugs: tuple[str, ...]) -> tuple[str, ...]:
-    """Without factors that have no name, if there are causes that have."""
+    """Without numbers that were fitted, if there are causes that say which numbers they are."""
     slugs = tuple(dict.fromkeys(slugs))
-    named = [s for s in slugs if "factor:" not in s or not is_number(s.partition(":")[2])]
+    fitted = {s for s in slugs if "factor:" in s and is_number(s.partition(":")[2])}
+    named = [s for s in slugs if s not in fitted | {"norm_inexact"}]
     return tuple(named) if set(named) - set(SIGNS) else slugs
 
 
@@ -279,6 +282,6 @@ def inheriting(report: StageReport, first: StageReport) -> StageReport:
     """
     if set(report.causes) & set(first.causes):
         return report._replace(inherits=first.stage)
-    if not set(report.causes) - set(INDIRECT_CAUSES):
+    if not set(report.causes) - {*INDIRECT_CAUSES, *SIGNS}:
         return report._replace(inherits=first.stage, causes=(), explanation="")
     return report

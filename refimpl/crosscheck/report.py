@@ -7,6 +7,7 @@ from refimpl.crosscheck.results import (
     AGREES,
     CANNOT_JUDGE,
     DISAGREES,
+    NOT_ASKED,
     NOT_OFFERED,
     Report,
     StageReport,
@@ -75,8 +76,8 @@ def explained(stage: StageReport) -> list[str]:
     known = f"{stage.causes[0]}. {stage.explanation}" if stage.causes else "no known cause fits."
     lines += ["", f"{stage.stage}: {known}"]
     if stage.ambiguous:
-        same = "; ".join(f"{slug} ({explanation(slug)})" for slug in stage.ambiguous[:3])
-        lines.append(f"  ambiguous, the same numbers come from: {same}")
+        lines.append("  ambiguous, because these give the same numbers:")
+        lines += [f"    {slug}: {explanation(slug)}" for slug in stage.ambiguous[:3]]
     others = [slug for slug in stage.causes[1:] if slug not in stage.ambiguous]
     if others:
         lines.append(f"  or: {', '.join(others[:3])}")
@@ -109,7 +110,9 @@ def conclusion(report: Report) -> str:
         return "no well-posed case was found: fix fewer settings, or give it more time"
     if not report.agrees:
         return "nothing could be judged"
-    return f"agrees in {count[AGREES]} stages, {count[NOT_OFFERED]} not offered"
+    few = f"; at {report.cases} of {report.cases_asked} cases only, raise the budget for more"
+    few = few if report.cases < report.cases_asked else ""
+    return f"agrees in {count[AGREES]} stages, {count[NOT_OFFERED]} not offered{few}"
 
 
 def as_plain(report: Report) -> dict[str, Any]:
@@ -135,7 +138,7 @@ def as_junit(report: Report) -> bytes:
         tests=str(len(verdicts)),
         failures=str(verdicts.count(DISAGREES)),
         errors="0",
-        skipped=str(sum(v in (NOT_OFFERED, CANNOT_JUDGE) for v in verdicts)),
+        skipped=str(sum(v in (NOT_OFFERED, NOT_ASKED, CANNOT_JUDGE) for v in verdicts)),
         time=str(report.seconds),
     )
     for stage in report.stages:

@@ -13,7 +13,7 @@ from refimpl.crosscheck.judge import Judgement
 from refimpl.crosscheck.reference import Reference
 
 AGREES, DISAGREES = "agrees", "DISAGREES"
-NOT_OFFERED, CANNOT_JUDGE = "not offered", "cannot judge"
+NOT_OFFERED, NOT_ASKED, CANNOT_JUDGE = "not offered", "not asked for", "cannot judge"
 
 
 class Record(NamedTuple):
@@ -62,7 +62,7 @@ class StageReport(NamedTuple):
     Attributes
     ----------
     stage, verdict : str
-        The verdict is "agrees", "DISAGREES", "not offered" or "cannot judge".
+        The verdict is "agrees", "DISAGREES", "not offered", "not asked for" or "cannot judge".
     cases, failed : int
         At how many cases it was called, and at how many it is wrong.
     digits, expected_digits : float or None
