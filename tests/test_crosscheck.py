@@ -21,15 +21,12 @@ from refimpl.crosscheck import (
     assert_matches_reference,
     compare,
     crosscheck,
+    diagnosis,
     random_case,
-    results,
     run,
     smallest,
 )
-from refimpl.crosscheck.calls import Finding
-from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.reference import make_reference
-from refimpl.crosscheck.results import Record
 from refimpl.crosscheck.stages import STAGES
 from refimpl.storage import read_arrays
 
@@ -54,7 +51,7 @@ def quick_runs(monkeypatch):
     monkeypatch.setattr(run, "make_reference", cached_reference)
     monkeypatch.setattr(smallest, "SECONDS", 0.0)
     monkeypatch.setattr(smallest, "LEAST", 0.0)
-    monkeypatch.setattr(results, "SECONDS", 0.0)
+    monkeypatch.setattr(diagnosis, "SECONDS", 0.0)
 
 
 def by_stage(report):
@@ -111,21 +108,6 @@ def test_smallest_case_keeps_the_settings(monkeypatch):
     report = crosscheck(MaskOnly(), stages=["apply"], only={"operator": "mask"}, **FEW)
     assert "K mask" in report.first_wrong.smallest
     assert report.only == {"operator": "mask"} and "only operator=mask" in as_text(report)
-
-
-def test_nothing_of_other_images_explains_a_wrong_single_one():
-    found = [Finding("batch_global_stopping", ""), Finding("too_few_forward_iterations", "")]
-    records = []
-    for seed in (0, 1, 2):
-        reference = make_reference(random_case(seed, only={"images": 1 + seed}))
-        wrong = {"fixed_point": 2 * reference.outputs["fixed_point"]}
-        record = Record(seed, "fixed_point", reference, wrong, judge(reference, wrong), ())
-        records.append(record)
-    first = [
-        results.stage_report("fixed_point", some, list(found), None, 0.0).causes[0]
-        for some in (records, records[1:])
-    ]
-    assert first == ["too_few_forward_iterations", "batch_global_stopping"]
 
 
 def test_seed_without_a_well_posed_case_is_replaced_by_another(monkeypatch):
@@ -249,7 +231,7 @@ def test_wrong_formula_is_found_at_its_stage(fault, stage):
 
 
 def test_cause_in_the_numbers_is_named_and_explained(monkeypatch):
-    monkeypatch.setattr(results, "SECONDS", 60.0)
+    monkeypatch.setattr(diagnosis, "SECONDS", 60.0)
     report = crosscheck(planted.DoubleEnergy(), seed=2, stages=["energy"], **FEW)
     assert report.first_wrong.causes[0] == "factor_two" and report.first_wrong.explanation
     assert f"energy: factor_two. {report.first_wrong.explanation}" in as_text(report)
@@ -358,16 +340,28 @@ def test_results_through_dlpack_are_taken():
     assert crosscheck(backend, **FEW).agrees
 
 
-def test_causes_that_explain_some_outputs_only_are_named_with_their_share():
-    alone, both = ("sign",), ("sign", "factor_two")
-    found = results.covering([both, alone, ("bias_ignored",), ()])
-    assert [f.cause for f in found] == ["sign", "bias_ignored"]
-    assert found[0].message == "explains 2 of 4 wrong outputs"
+class WrongUnderReflect(ReferenceBackend):
+    def apply(self, problem, u):
+        return super().apply(problem, u) * (1.5 if problem.boundary == "reflect" else 1.0)
 
 
-def test_later_stage_without_a_cause_of_its_own_may_come_from_the_first():
-    first = results.StageReport("apply", "DISAGREES", causes=("sign",))
-    later = results.StageReport("fixed_point", "DISAGREES", causes=("too_few_forward_iterations",))
-    assert results.inheriting(later, first).inherits == "apply"
-    other = later._replace(causes=("factor_two",))
-    assert results.inheriting(other, first) == other
+def test_what_failing_cases_have_in_common_is_said():
+    report = crosscheck(WrongUnderReflect(), stages=["apply"], **{**FEW, "cases": 20})
+    assert "fails exactly where boundary is reflect" in report.first_wrong.details
+
+
+class WithoutBias(ReferenceBackend):
+    def params_vjp(self, problem, u, w):
+        return {"A": super().params_vjp(problem, u, w)["A"]}
+
+
+def test_entries_that_are_missing_are_not_offered():
+    report = crosscheck(WithoutBias(), stages=["params_vjp"], **FEW)
+    assert report.agrees
+    assert by_stage(report)["params_vjp"].entries_missing == ("b", "weights", "C")
+    assert "params_vjp: b, weights, C not offered" in as_text(report)
+
+
+def test_exception_is_reported_with_its_place():
+    report = crosscheck(SimpleNamespace(apply=lambda p, u: 1 / 0), **FEW)
+    assert "ZeroDivisionError: division by zero (test_crosscheck.py, line" in as_text(report)

@@ -9,7 +9,7 @@ import pytest
 
 from refimpl import cli
 from refimpl.cases import evaluate, write_case
-from refimpl.crosscheck import as_text, compare, random_case, results, smallest
+from refimpl.crosscheck import as_text, compare, diagnosis, random_case, smallest
 
 MODULE = """
 from planted import DoubleEnergy, ReferenceBackend
@@ -109,7 +109,7 @@ def backends(tmp_path, monkeypatch):
     (tmp_path / "broken_backend.py").write_text("1 / 0", "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(smallest, "SECONDS", 0.0)
-    monkeypatch.setattr(results, "SECONDS", 0.0)
+    monkeypatch.setattr(diagnosis, "SECONDS", 0.0)
     yield tmp_path
     sys.modules.pop("my_backends", None)
 

@@ -163,11 +163,31 @@ def test_large_images_are_judged_by_the_accuracy_of_the_oracle():
 
 def test_perturbed_moves_every_number_by_at_most_eps():
     case = make_case("huber", operator="mask")
-    moved = perturbed(case, 1e-3, np.random.default_rng(0))
-    assert isinstance(moved, Case)
-    np.testing.assert_array_equal(moved.arrays["mask"], case.arrays["mask"])
-    np.testing.assert_allclose(moved.arrays["A"], case.arrays["A"], rtol=1e-3)
-    assert moved.tau != case.tau and moved.potential_parameters != case.potential_parameters
+    for by_image in (False, True):
+        moved = perturbed(case, 1e-3, np.random.default_rng(0), by_image=by_image)
+        assert isinstance(moved, Case)
+        np.testing.assert_array_equal(moved.arrays["mask"], case.arrays["mask"])
+        np.testing.assert_allclose(moved.arrays["A"], case.arrays["A"], rtol=1e-3)
+        assert moved.tau != case.tau and moved.potential_parameters != case.potential_parameters
+        u, other = case.arrays["u"], moved.arrays["u"]
+        assert (abs(other - u) <= 1e-3 * (abs(u).max() if by_image else abs(u))).all()
+
+
+def test_rounding_relative_to_the_largest_pixel_agrees():
+    case = replace(
+        make_case("log_cosh", boundary="periodic"), potential_parameters={"slope": 100.0}
+    )
+    bright = case.arrays["u"].copy()
+    bright[..., 0] *= 1e6
+    case = replace(case, arrays=case.arrays | {"u": bright})
+    reference = make_reference(case)
+    rng, eps = np.random.default_rng(0), float(np.finfo(float).eps)
+    for _ in range(10):  # what an FFT leaves of A u
+        other = perturbed(case, eps, rng, by_image=True)
+        other = replace(case, arrays=case.arrays | {"u": other.arrays["u"]})
+        parts = make_parts(other)
+        given = {k: local_output(parts, k, other.arrays) for k in ("jvp", "hvp", "vjp_b")}
+        assert all(j.agrees is not False for j in judge(reference, given))
 
 
 def test_verdicts_on_bad_values_say_what_is_wrong():

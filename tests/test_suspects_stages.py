@@ -13,7 +13,7 @@ from suspect_cases import settings_of
 from torch.func import jvp, vjp
 from torch_oracle import Oracle
 
-from refimpl.crosscheck.parts import make_parts
+from refimpl.crosscheck.parts import local_output, make_parts
 from refimpl.crosscheck.reference import make_reference
 from refimpl.crosscheck.suspects import EXPLANATIONS, explanation, suspects
 
@@ -336,3 +336,26 @@ def test_every_explanation_is_a_sentence_and_fills_its_detail():
     assert all(text and "  " not in text for text in EXPLANATIONS.values())
     assert "7 terms" in explanation("truncated_neumann:7")
     assert "by one over tau" in explanation("factor:one_over_tau").replace("times", "by")
+
+
+def test_norm_that_is_not_exact_is_named():
+    def rescaled(reference, name):
+        parts = make_parts(reference.case).acting()
+        parts = replace(parts, A=1.003 * parts.A, C=(1.003 if parts.tied else 0.99) * parts.C)
+        return local_output(parts, name, reference.case.arrays)
+
+    for tied in (True, False):
+        case = replace(make_case("log_cosh", tied=tied), norm=1.3)
+        reference = make_reference(case)
+        for name in ("map", "jvp", "vjp"):
+            assert "norm_inexact" in suspects(reference, name, rescaled(reference, name)), name
+
+
+def test_constant_added_to_the_potential_is_named():
+    reference = make_reference(make_case("smoothed_l1"))
+    parts, arrays = make_parts(reference.case), reference.case.arrays
+    nu = reference.case.potential_parameters["nu"]
+    wrong = replace(parts, phi=lambda z: parts.phi(z) - nu)
+    assert "potential_shifted" in suspects(
+        reference, "energy", local_output(wrong, "energy", arrays)
+    )

@@ -4,7 +4,7 @@
     energy              E(u) = λ/2 ‖K u − y‖² + γ Σ w φ(A u + b)      E2
     direction, tied     G = ∇E by autodiff
     direction, untied   G = λ Kᵀ(K u − y) + γ Cᵀ(w ⊙ σ(A u + b))     E3; Kᵀ, Cᵀ by autodiff
-    jvp, vjp, hvp       torch.func
+    jvp, vjp, hvp       `torch_derivatives`
     fixed_point         Newton's method with autodiff products, image by image
     hypergradient       an ordinary backward pass through `implicit`, which carries the rule E9, E10
 
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad, jvp, vjp
 from torch.nn import functional
 
 from refimpl.backends.problems import (
@@ -35,6 +34,7 @@ from refimpl.backends.problems import (
     sources,
     view,
 )
+from refimpl.backends.torch_derivatives import detached, grad, jvp, vjp
 from refimpl.backends.torch_krylov import gmres
 from refimpl.backends.torch_potentials import ACTIVATIONS, POTENTIALS
 
@@ -254,7 +254,7 @@ class TorchBackend:
         direction = partial(self._program("direction", settings), arrays, theta)
         g, pull = vjp(direction, u)
         push = vjp(lambda w: pull(w)[0], torch.zeros_like(u))[1]
-        return g, lambda v: push(v)[0], lambda w: pull(w)[0]
+        return detached(g), lambda v: push(v)[0].detach(), lambda w: pull(w)[0].detach()
 
     # Fixed point and implicit differentiation.
 
@@ -262,7 +262,7 @@ class TorchBackend:
         """u* of every image, each by itself from Kᵀ y."""
         p = view(settings, arrays)
         settings, theta = settings._replace(norm=None), self.used(p, theta)
-        start, stars = self.transpose(p, p.y), []
+        start, stars = detached(self.transpose(p, p.y)), []
         for n in range(len(start)):
             alone = arrays | {"y": p.y[n : n + 1]}
             stars.append(self.newton(settings, alone, theta, start[n : n + 1], tol))
@@ -278,7 +278,11 @@ class TorchBackend:
         tiny τ, a last step ‖d‖ ≤ √tol ‖u‖. The system is solved to √tol, so that such a step
         leaves an error of tol.
         """
-        direction = partial(self._program("direction", settings), arrays, theta)
+        program = partial(self._program("direction", settings), arrays, theta)
+
+        def direction(u: Tensor) -> Tensor:
+            return detached(program(u))
+
         for _ in range(MAX_NEWTON):
             g, product, _ = self.linearize(settings, arrays, theta, u)
             shift = g.norm() / (u.norm() + settings.tau * g.norm() or 1)
@@ -330,7 +334,8 @@ class TorchBackend:
     def _run(self, name: str, problem: Any, *images: Tensor) -> Any:
         """One of the maps at these images."""
         settings, arrays, theta = self._parts(problem)
-        return self._program(name, settings)(arrays, theta, *map(self.asarray, images))
+        result = self._program(name, settings)(arrays, theta, *map(self.asarray, images))
+        return detached(result)
 
     def _program(self, name: str, settings: Settings) -> Callable:
         """A map as a function of arrays, θ and images; compiled once for each settings."""
@@ -353,7 +358,7 @@ class FixedPoint(torch.autograd.Function):
         """u*."""
         theta = {name: x.detach() for name, x in zip(names, values)}
         star = backend.solve(settings, arrays, theta, tol)
-        ctx.problem, ctx.star = (backend, settings, arrays, theta, tol), star
+        ctx.problem, ctx.star = (backend, settings, arrays, theta, tol), star.detach()
         return star
 
     @staticmethod
@@ -361,7 +366,8 @@ class FixedPoint(torch.autograd.Function):
         """(∂_θ T)ᵀ q with (I − ∂_u T)ᵀ q = cotangent."""
         backend, settings, arrays, theta, tol = ctx.problem
         q = backend.solve_adjoint(settings, arrays, theta, ctx.star, cotangent, tol)
-        gradient = backend._program("step_params_vjp", settings)(arrays, theta, ctx.star, q)
+        program = backend._program("step_params_vjp", settings)
+        gradient = detached(program(arrays, theta, ctx.star, q))
         return None, None, None, None, None, *gradient.values()
 
 

@@ -9,7 +9,9 @@ Not here: whether the values are right.
 
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,8 +199,11 @@ def modified(before: dict[str, Array], given: dict[str, Array]) -> tuple[Finding
 
 
 def raised(name: str, error: BaseException) -> Finding:
-    """An exception in one line."""
-    return Finding("raised", f"{name} raised {type(error).__name__}: {first_line(error)[:200]}")
+    """An exception in one line, with the place that raised it."""
+    last = next(iter(traceback.extract_tb(error.__traceback__, -1)), None)
+    where = "" if last is None else f" ({Path(last.filename).name}, line {last.lineno})"
+    what = f"{type(error).__name__}: {first_line(error)[:200]}"
+    return Finding("raised", f"{name} raised {what}{where}")
 
 
 def views(outputs: dict[str, Array], given: dict[str, Array]) -> tuple[Finding, ...]:

@@ -7,9 +7,10 @@ import numpy as np
 from refimpl.arrays import Array
 from refimpl.cases import Case
 from refimpl.crosscheck.calls import checked_outputs
+from refimpl.crosscheck.diagnosis import stage_reports
 from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.reference import Reference, make_reference
-from refimpl.crosscheck.results import Record, Report, stage_reports
+from refimpl.crosscheck.results import Record, Report
 from refimpl.crosscheck.stages import STAGES, applies, output_shapes
 
 

@@ -93,4 +93,4 @@ def digits_of(relative: float, precision: np.dtype) -> float:
     """−log10 of a relative error, between 0 and what the precision holds."""
     most = -np.log10(np.finfo(precision).eps)
     with np.errstate(divide="ignore"):
-        return float(np.clip(-np.log10(relative), 0, most)) if relative < np.inf else 0.0
+        return float(np.clip(-np.log10(relative), 0, most)) + 0.0 if relative < np.inf else 0.0

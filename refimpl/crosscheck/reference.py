@@ -5,9 +5,10 @@ the backend's unit roundoff, an output may differ from it, in Frobenius norm, by
 
     local   SAFETY · max ‖output(inputs (1 + eps ξ)) − output‖ + 2 eps √n ‖sizes‖
 
-ξ uniform in [−1, 1] for every number of the case, several draws; sizes are the sums of the
-absolute values of the terms that the output adds up. Solved outputs are allowed the residual
-that a backend with tolerance `tol` may leave,
+ξ uniform in [−1, 1] for every number of the case, several draws, in half of which the pixels of
+an image move by eps ξ times the largest of them, as in an FFT; sizes are the sums of the absolute
+values of the terms that the output adds up, at most n for each number. Solved outputs are allowed
+the residual that a backend with tolerance `tol` may leave,
 
     r = tol ‖u*‖ / τ + rounding of G      e = min( r / μ, 2 r / σ_min(J) ) ≥ ‖u − u*‖,
 
@@ -23,12 +24,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array
+from refimpl.arrays import Array, per_image
 from refimpl.cases import Case, CaseResult, evaluate
 from refimpl.crosscheck.parts import local_output, make_parts
 from refimpl.crosscheck.problem import all_parameters, in_precision
 from refimpl.crosscheck.sizes import Sizes, kinks_touched
 from refimpl.crosscheck.solved import SAFETY, solved_tolerances
+from refimpl.crosscheck.variants import BATCHED
 
 DRAWS = 6
 # The relative residual that solved stages are asked for: above rounding, so that it is reached.
@@ -153,8 +155,8 @@ def local_tolerances(case: Case, eps: float, outputs: dict[str, Array]) -> dict[
     """Tolerances at the case's own u, v, w."""
     parts, rng = make_parts(case), np.random.default_rng(0)
     moved = dict.fromkeys(outputs, 0.0)
-    for _ in range(DRAWS):
-        other = perturbed(case, eps, rng)
+    for draw in range(DRAWS):
+        other = perturbed(case, eps, rng, by_image=draw % 2 == 1)
         others = make_parts(other)
         for name in outputs:
             change = local_output(others, name, other.arrays) - outputs[name]
@@ -166,13 +168,22 @@ def local_tolerances(case: Case, eps: float, outputs: dict[str, Array]) -> dict[
     return tolerances
 
 
-def perturbed(case: Case, eps: float, rng: np.random.Generator) -> Case:
-    """The case with every number moved by at most eps, relatively."""
+def perturbed(case: Case, eps: float, rng: np.random.Generator, *, by_image: bool) -> Case:
+    """The case with every number moved by at most eps, relatively; pixels, if `by_image`, relative
+    to the largest of their image."""
 
     def move(x):
         return x * (1 + eps * rng.uniform(-1, 1, np.shape(x)))
 
-    arrays = {name: x if name == "mask" else move(x) for name, x in case.arrays.items()}
+    def moved(name, x):
+        if name == "mask":
+            return x
+        if not (by_image and name in BATCHED):
+            return move(x)
+        largest = per_image(abs(x).reshape(len(x), -1).max(axis=1), x)
+        return x + eps * largest * rng.uniform(-1, 1, x.shape)
+
+    arrays = {name: moved(name, x) for name, x in case.arrays.items()}
     numbers = {name: float(move(getattr(case, name))) for name in ("tau", "lam", "gamma")}
     if case.norm is not None:
         numbers["norm"] = float(move(case.norm))

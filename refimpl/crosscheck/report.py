@@ -7,10 +7,12 @@ from refimpl.crosscheck.results import (
     AGREES,
     CANNOT_JUDGE,
     DISAGREES,
+    NOT_ASKED,
     NOT_OFFERED,
     Report,
     StageReport,
 )
+from refimpl.crosscheck.suspects import explanation
 
 COLUMNS = ("stage", "verdict", "cases", "digits", "expected", "cause")
 
@@ -54,8 +56,13 @@ def cause(stage: StageReport) -> str:
         return ""
     if stage.causes:
         same = f", as {stage.inherits}" if stage.inherits else ""
-        return stage.causes[0] + same
+        return name(stage) + same
     return f"may come from {stage.inherits}" if stage.inherits else "unknown"
+
+
+def name(stage: StageReport) -> str:
+    """The first cause, and whether the numbers single it out."""
+    return stage.causes[0] + (" (ambiguous)" if stage.ambiguous else "")
 
 
 def explained(stage: StageReport) -> list[str]:
@@ -63,12 +70,17 @@ def explained(stage: StageReport) -> list[str]:
     if stage.verdict == CANNOT_JUDGE:
         known = "; ".join(stage.details) or "no case has it, or the backend offers it for none"
         return ["", f"{stage.stage}: {known}"]
+    lines = without_entries(stage)
     if stage.verdict != DISAGREES or stage.inherits:
-        return []
+        return lines
     known = f"{stage.causes[0]}. {stage.explanation}" if stage.causes else "no known cause fits."
-    lines = ["", f"{stage.stage}: {known}"]
-    if len(stage.causes) > 1:
-        lines.append(f"  or: {', '.join(stage.causes[1:4])}")
+    lines += ["", f"{stage.stage}: {known}"]
+    if stage.ambiguous:
+        lines.append("  ambiguous, because these give the same numbers:")
+        lines += [f"    {slug}: {explanation(slug)}" for slug in stage.ambiguous[:3]]
+    others = [slug for slug in stage.causes[1:] if slug not in stage.ambiguous]
+    if others:
+        lines.append(f"  or: {', '.join(others[:3])}")
     lines += [f"  {detail}" for detail in stage.details]
     if stage.worst_seed is not None:
         output = f", output {stage.worst_output}" if stage.worst_output else ""
@@ -80,18 +92,27 @@ def explained(stage: StageReport) -> list[str]:
     return lines
 
 
+def without_entries(stage: StageReport) -> list[str]:
+    """The line on entries of a mapping that are not offered."""
+    if not stage.entries_missing:
+        return []
+    return ["", f"{stage.stage}: {', '.join(stage.entries_missing)} not offered"]
+
+
 def conclusion(report: Report) -> str:
     """One line."""
     count = {v: sum(s.verdict == v for s in report.stages) for v in (AGREES, NOT_OFFERED)}
     if report.first_wrong is not None:
         stage = report.first_wrong
-        what = f" ({stage.causes[0]})" if stage.causes else ""
+        what = f" ({' or '.join(stage.causes[:1] + stage.ambiguous[:2])})" if stage.causes else ""
         return f"disagrees; first wrong stage: {stage.stage}{what}"
     if report.cases == 0:
         return "no well-posed case was found: fix fewer settings, or give it more time"
     if not report.agrees:
         return "nothing could be judged"
-    return f"agrees in {count[AGREES]} stages, {count[NOT_OFFERED]} not offered"
+    few = f"; at {report.cases} of {report.cases_asked} cases only, raise the budget for more"
+    few = few if report.cases < report.cases_asked else ""
+    return f"agrees in {count[AGREES]} stages, {count[NOT_OFFERED]} not offered{few}"
 
 
 def as_plain(report: Report) -> dict[str, Any]:
@@ -117,7 +138,7 @@ def as_junit(report: Report) -> bytes:
         tests=str(len(verdicts)),
         failures=str(verdicts.count(DISAGREES)),
         errors="0",
-        skipped=str(sum(v in (NOT_OFFERED, CANNOT_JUDGE) for v in verdicts)),
+        skipped=str(sum(v in (NOT_OFFERED, NOT_ASKED, CANNOT_JUDGE) for v in verdicts)),
         time=str(report.seconds),
     )
     for stage in report.stages:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from refimpl.crosscheck.behaviour import DIRECT, INDIRECT, Probe
 from refimpl.crosscheck.calls import Call, Finding, Session, describe
+from refimpl.crosscheck.diagnosis import stage_reports
 from refimpl.crosscheck.generation import Only, check_only, planned, random_case
 from refimpl.crosscheck.judge import judge
 from refimpl.crosscheck.reference import DEFAULT_TOL, Reference, make_reference
-from refimpl.crosscheck.results import Record, Report, stage_reports
+from refimpl.crosscheck.results import Record, Report
 from refimpl.crosscheck.smallest import keep_smallest
 from refimpl.crosscheck.stages import STAGES, applies
 
@@ -140,7 +141,7 @@ def crosscheck(
         cases=run.cases,
         cases_asked=cases,
         seconds=round(time.monotonic() - start, 1),
-        stages=stage_reports(run.records, run.findings, small),
+        stages=stage_reports(run.records, run.findings, small, offered_by(session)),
         only=only,
     )
 
@@ -162,10 +163,15 @@ def check_options(seed: int, cases: int, precision: str, stages: Sequence[str] |
 def chosen(session: Session, stages: Sequence[str] | None) -> tuple[str, ...]:
     """The stages to call, in order."""
     wanted = STAGES if stages is None else stages
-    offered = tuple(stage for stage in STAGES if stage in wanted and session.offers(stage))
-    if not offered:
+    found = tuple(stage for stage in offered_by(session) if stage in wanted)
+    if not found:
         raise ValueError(f"the backend offers none of the stages {', '.join(wanted)}")
-    return offered
+    return found
+
+
+def offered_by(session: Session) -> tuple[str, ...]:
+    """The stages that the backend has, in order."""
+    return tuple(stage for stage in STAGES if session.offers(stage))
 
 
 class Run:

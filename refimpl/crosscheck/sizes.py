@@ -62,8 +62,9 @@ class Sizes(NamedTuple):
         return cls(absolute, abs(u), abs(v), abs(w), s, phi, potential.sup_second, float(scale))
 
     def rounding(self, name: str, eps: float) -> float:
-        """2 eps √n ‖sizes‖, n the numbers in u."""
-        return float(ROUNDING * eps * np.sqrt(self.u.size) * np.linalg.norm(self.size(name)))
+        """2 eps √n ‖sizes‖."""
+        n = longest_sum(self.parts, self.u)
+        return float(ROUNDING * eps * np.sqrt(n) * np.linalg.norm(self.size(name)))
 
     def size(self, name: str) -> Array:
         """The absolute sums of one output."""
@@ -126,6 +127,11 @@ class Sizes(NamedTuple):
         return self.parts.analysis.per_filter(self.parts.weights) * z
 
 
+def longest_sum(parts: Parts, u: Array) -> int:
+    """A bound on how many terms any output adds up: pixels, measurements or dense rows."""
+    return max(u.size, parts.y[0].size, len(parts.A))
+
+
 def absolute_parts(case: Case, acting: Parts) -> Parts:
     """The parts of a case with absolute values for all arrays."""
     arrays = {name: x if name == "mask" else abs(x) for name, x in case.arrays.items()}
@@ -151,11 +157,15 @@ def preactivation(parts: Parts, u: Array) -> Array:
 def kinks_touched(
     parts: Parts, case: Case, u: Array, eps: float, away: Array | float = 0.0
 ) -> Array:
-    """Responses closer to a kink of σ than their rounding plus `away`, as booleans."""
+    """Responses closer to a kink of σ than their rounding plus `away`, as booleans.
+
+    Rounding is that of an FFT: relative to the largest pixel of an image.
+    """
     potential = make_potential(case.potential, **case.potential_parameters)
     acting = parts.acting()
     z, absolute = preactivation(acting, u), absolute_parts(case, acting)
-    rounding = ROUNDING * eps * np.sqrt(u.size) * preactivation(absolute, abs(u))
+    largest = np.broadcast_to(abs(u).max(axis=(1, 2, 3), keepdims=True), u.shape)
+    rounding = ROUNDING * eps * np.sqrt(longest_sum(acting, u)) * preactivation(absolute, largest)
     touched = np.zeros(z.shape, bool)
     for kink in potential.kinks:
         touched |= abs(z - kink) <= rounding + 4 * eps * abs(kink) + away

@@ -16,7 +16,7 @@ from refimpl.cases.evaluation import ROUNDING_FACTOR
 from refimpl.certificates import monotonicity
 from refimpl.crosscheck.dense import System, solve
 from refimpl.crosscheck.parts import make_parts, parameters_vjp
-from refimpl.crosscheck.sizes import Sizes, kinks_touched
+from refimpl.crosscheck.sizes import Sizes, kinks_touched, longest_sum
 
 # Few random draws miss the worst direction, and another order of sums rounds otherwise.
 SAFETY = 8
@@ -92,7 +92,7 @@ class Solved(NamedTuple):
         goal = system.loss_gradient(star)
         q = system.adjoint_state(star, goal)
         sizes = Sizes.of(case, parts, u=star, w=q)
-        rounding = 2 * eps * np.sqrt(star[0].size)
+        rounding = 2 * eps * np.sqrt(longest_sum(parts, star[:1]))
         loosest = tol + STAGNATION * eps
         residual = loosest * norm(star) / parts.tau + rounding * norm(sizes.direction())
         defect = loosest * np.maximum(norm(q), norm(goal))
@@ -122,7 +122,8 @@ class Solved(NamedTuple):
         for name in before:
             change = sum(max(np.linalg.norm(x[name]) for x in xs) for xs in (at_state, at_adjoint))
             terms = parts.tau * self.sizes.scale * self.sizes.parameters(abs(self.q))[name]
-            rounding = 2 * eps * np.sqrt(self.star.size) * np.linalg.norm(terms)
+            n = longest_sum(parts, self.star)
+            rounding = 2 * eps * np.sqrt(n) * np.linalg.norm(terms)
             tolerances[f"hypergradient_{name}"] = float(SAFETY * change + rounding)
         return dict.fromkeys(tolerances, np.inf) if self.near_kink(case, eps) else tolerances
 

@@ -50,7 +50,8 @@ def catalogue(tasks: list[runs.Task]) -> int:
 def cells(outcome: runs.Outcome) -> str:
     """One line of the table."""
     stage = (outcome.stage or "-") + ("" if outcome.stage_right else " WRONG")
-    cause = (outcome.causes or ("-",))[0] + ("" if outcome.named else " NOT NAMED")
+    cause = (outcome.causes or ("-",))[0] + (" (ambiguous)" if outcome.ambiguous else "")
+    cause += "" if outcome.named else " NOT NAMED"
     detected = "yes" if outcome.detected else "MISSED"
     return line(*outcome.task, detected, stage, cause, str(outcome.cases))
 

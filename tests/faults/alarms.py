@@ -38,7 +38,7 @@ def tried(trial: Trial) -> Alarm:
         seed=trial.seed,
         cases=CASES,
         precision=trial.precision,
-        time_limit=120.0,
+        time_limit=600.0,
         budget=3600.0,
     )
     complaints = tuple(

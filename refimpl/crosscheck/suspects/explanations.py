@@ -84,6 +84,8 @@ EXPLANATIONS = {
     "wrong_potential": "the potential is {} (φ, σ or σ′): use the potential of the case",
     "wrong_potential_parameter": "the potential has another parameter: use the one of the case",
     "potential_scaled": "the potential is multiplied or divided by its parameter: compare φ",
+    "potential_shifted": "a constant is added to φ: compare φ(0), which the energy counts",
+    "norm_inexact": "A and C are rescaled by norms that are not exact: iterate longer",
     "norm_frozen": "the norm is treated as a constant: differentiate it too",
     "norm_ignored": (
         "A and C are not normalised: rescale them to the norm of the case (code without norms: "

@@ -117,6 +117,9 @@ def potentials(evidence: Evidence) -> Iterator[Mutant]:
             yield from _everywhere_and_in_slope(p, "wrong_potential_parameter", other)
         for factor in (x, 1 / x):
             yield Mutant("potential_scaled", scaled_potential(p, factor))
+    at_zero = float(p.phi(np.zeros(())))
+    for constant in {-at_zero, np.log(2), *(np.log(2) / x for x in own.values())}:
+        yield Mutant("potential_shifted", replace(p, phi=plus(constant, p.phi)))
 
 
 def parametrised(name: str, case) -> list[Potential]:
@@ -148,6 +151,11 @@ def scaled_potential(parts: Parts, factor: float) -> Parts:
 def times(factor: float, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """The multiple of a function."""
     return lambda z: factor * function(z)
+
+
+def plus(constant: float, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A function plus a constant."""
+    return lambda z: constant + function(z)
 
 
 def exchanged_derivatives(evidence: Evidence) -> Iterator[Mutant]:

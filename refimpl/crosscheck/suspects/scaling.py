@@ -1,11 +1,12 @@
 """Causes that multiply: a whole output, or one of the terms that it adds up."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from refimpl.arrays import Array
-from refimpl.crosscheck.parts import cotangent_terms, tangent_terms, terms
+from refimpl.crosscheck.parts import cotangent_terms, local_output, tangent_terms, terms
 from refimpl.crosscheck.suspects.evidence import Evidence, Prediction
 
 # Digits of a factor that has no name.
@@ -13,6 +14,10 @@ DIGITS = 4
 
 # A number this near to 1 is rounding or chance, not a factor.
 LEAST = 0.01
+
+# Factors of A and C are fitted by so many steps, with slopes from differences, to outputs of at
+# least so many numbers; a norm further off than this is another norm.
+FIT_STEPS, STEP, LEAST_SIZE, NEAR = 4, 1e-6, 6, 0.5
 
 # What a factor of a hypergradient says of the adjoint state, in which it is linear.
 OF_ADJOINT = {
@@ -104,6 +109,7 @@ def other(evidence: Evidence) -> Iterator[Prediction]:
     """Numbers without a name."""
     yield from other_factor(evidence)
     yield from combined(evidence)
+    yield from inexact_norm(evidence)
 
 
 def combined(evidence: Evidence) -> Iterator[Prediction]:
@@ -116,3 +122,25 @@ def combined(evidence: Evidence) -> Iterator[Prediction]:
         if abs(change) > LEAST:
             number = "zero" if abs(1 + change) < LEAST else f"{1 + change:.{DIGITS}g}"
             yield Prediction(f"{TERMS[k]}:{number}", evidence.expected + change * term)
+
+
+def inexact_norm(evidence: Evidence) -> Iterator[Prediction]:
+    """A and C each times a number near 1, found by Gauss-Newton steps: norms that are not exact."""
+    p, size = evidence.parts, evidence.expected.size
+    count = 1 if p.tied else 2
+    if p.normalizer is None or evidence.solved or evidence.parameter or size < LEAST_SIZE:
+        return
+    acting, numbers = p.acting(), np.ones(count)
+
+    def output(numbers: Array) -> Array:
+        A, C = numbers[0] * acting.A, numbers[-1] * acting.C
+        parts = replace(acting, A=A, C=C)
+        return local_output(parts, evidence.name, evidence.case.arrays).ravel()
+
+    for _ in range(FIT_STEPS):
+        value = output(numbers)
+        slopes = [(output(numbers + STEP * e) - value) / STEP for e in np.eye(count)]
+        left = evidence.value.ravel() - value
+        numbers = numbers + np.linalg.lstsq(np.stack(slopes, 1), left, rcond=None)[0]
+    if (abs(numbers - 1) < NEAR).all():
+        yield Prediction("norm_inexact", output(numbers).reshape(evidence.expected.shape))
