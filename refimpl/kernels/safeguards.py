@@ -15,15 +15,19 @@ from refimpl.kernels.strips import respond, store
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of
 
 NEWTON, MAJORIZING, BLENDED = range(3)
+TINY = 1e-30
 
 
 @formula
 def blend(z, s, d, predicted):
-    """ρ d + (1 - ρ) s/z with ρ = predicted / s in [0, 1]; d where s or z is 0."""
-    usable = (s != 0.0) & (z != 0.0)  # no branch, so that loops around it vectorise
-    over_s, over_z = 1.0 / (s if usable else 1.0), 1.0 / (z if usable else 1.0)
-    rho = max(min(predicted * over_s, 1.0), 0.0)
-    return rho * d + (1.0 - rho) * (s * over_z) if usable else d
+    """ρ d + (1 - ρ) s/z with ρ = predicted / s in [0, 1]; d = s/z to rounding where s z is tiny.
+
+    One division, 1/(s z), serves both quotients; a choice in place of a branch vectorises.
+    """
+    usable = abs(s * z) > TINY
+    q = 1.0 / (s * z if usable else 1.0)
+    rho = max(min(predicted * (q * z), 1.0), 0.0)
+    return rho * d + (1.0 - rho) * (s * (q * s)) if usable else d
 
 
 @row_function
