@@ -14,7 +14,7 @@ from refimpl.maps import make_step
 from refimpl.operators import DenseBank, FilterBank, Identity
 from refimpl.parameters import make_parameters
 from refimpl.potentials import LogCosh, make_potential
-from refimpl.solvers import newton
+from refimpl.solvers import newton, newton_krylov
 from strategies import generator, normal
 
 POTENTIALS = [make_potential(name) for name in MAJORIZED] + [LogCosh(slope=100.0)]
@@ -143,3 +143,30 @@ def test_convergence_with_the_safeguard_is_superlinear_at_the_end():
     history = reconstruct(steep(images=1), method="newton", tol=1e-13).history[:, 0]
     logs = np.log(history[-4:-1])
     assert logs[2] / logs[1] >= 1.2
+
+
+def untied(step):
+    """The same step with C = A + 30 %."""
+    theta, bank = step.field.parameters, step.field.bank
+    C = theta.A + 0.3 * normal(generator(8), theta.A.shape)
+    field = make_field(bank, step.field.potential, make_parameters(theta.A, C, gamma=0.3))
+    return make_step(step.datafit, field, step.tau)
+
+
+def test_untied_products_with_safeguarded_slopes_are_transposes():
+    step = untied(steep())
+    u, previous, v, q = (normal(generator(seed), (2, 1, 12, 11)) for seed in (3, 4, 5, 6))
+    model = step.linearize(u).safeguarded(previous)
+    forward, back = np.sum(model.direction_jvp(v) * q), np.sum(model.direction_vjp(q) * v)
+    scale = np.linalg.norm(model.direction_jvp(v)) * np.linalg.norm(q)
+    assert abs(forward - back) <= 16 * EPS * np.sqrt(v.size) * scale
+    assert np.array_equal(model.direction, step.direction(u))
+
+
+def test_untied_safeguard_saves_evaluations_and_keeps_the_zero():
+    step = untied(steep())
+    safe = reconstruct(step, method="newton_krylov", tol=1e-12)
+    plain = newton_krylov(step.linearize, step.datafit.y, step=step.tau, tol=1e-12)
+    assert safe.all_converged and plain.all_converged
+    assert np.linalg.norm(safe.x - plain.x) <= 1e-8 * np.linalg.norm(plain.x)
+    assert safe.evaluations < 0.7 * plain.evaluations

@@ -64,6 +64,12 @@ class Record:
     def __init__(self):
         self.work = 0
         self.visits: list[tuple[int, Array]] = []
+        self._latest: Array | None = None
+
+    def evaluate(self, u: Array) -> None:
+        """One unit of work; energy and gradient at one state are one evaluation."""
+        self.work += u is not self._latest
+        self._latest = u
 
 
 @dataclass(frozen=True)
@@ -73,13 +79,13 @@ class RecordingDataFit(DataFit):
     record: Record = field(default_factory=Record)
 
     def energy(self, u: Array) -> Array:
-        """λ/2 ‖K u − y‖², one unit of work."""
-        self.record.work += 1
+        """λ/2 ‖K u − y‖², with the gradient one unit of work."""
+        self.record.evaluate(u)
         return super().energy(u)
 
     def gradient(self, u: Array) -> Array:
-        """λ Kᵀ(K u − y), one unit of work; the state is kept."""
-        self.record.work += 1
+        """λ Kᵀ(K u − y), with the energy one unit of work; the state is kept."""
+        self.record.evaluate(u)
         self.record.visits.append((self.record.work, u))
         return super().gradient(u)
 
