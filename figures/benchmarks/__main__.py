@@ -143,7 +143,7 @@ class Bench:
         from figures.benchmarks import dense
 
         problem = dense.make_problem(4 if self.settings.quick else dense.IMAGES)
-        self.save(dense=dense.compare(problem, self.settings.rounds, self.say))
+        self.save(dense=dense.compare(problem, self.say))
 
     def memory(self) -> None:
         """Peak memory of some variants."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from figures.benchmarks.problems import Problem, Reference, as_vector, distance
-from figures.benchmarks.tasks import fit
-from figures.benchmarks.timing import paired, ratio
+from figures.benchmarks.tasks import Fitted, fit, timed
 from figures.benchmarks.variants import ADJOINT_FACTOR, Outcome
 from refimpl.equilibrium import reconstruct
 from refimpl.experiments import get_experiment, set_up
 from refimpl.images import PAPER_RANGE, add_noise, faces
 from refimpl.implicit import hypergradient
+from refimpl.results import BreakdownError, NotConvergedError
 
 PRESET, IMAGES, TARGET = "dense-denoising-relu-0.1", 100, 5e-6
 MEMORY, RIDGES, MOST = 5, (1e-4, 1e-10), 5_000
@@ -107,28 +107,19 @@ def anderson(apply, x: Tensor, ridge: float, tol: float, scale: Tensor) -> tuple
     return x, MOST
 
 
-def compare(problem: Problem, rounds: int, say) -> dict:
-    """Rows of refimpl and of the first setting of Anderson's method that reaches the target."""
+def compare(problem: Problem, say) -> dict:
+    """Rows of refimpl and of every setting of Anderson's method that reaches the target."""
     goal = reference(problem)
     solves = {"refimpl": partial(solve_ours, problem)}
     for dtype in (torch.float32, torch.float64):
         for ridge in RIDGES:
             name = f"torch anderson {str(dtype)[6:]} ridge {ridge:g}"
             solves[name] = partial(solve_torch, problem, dtype, ridge)
-    rows, calls = {}, {}
+    rows, fitted = {}, {}
     for name, solve in solves.items():
         try:
-            rows[name], _ = fit(solve, goal, TARGET)
-            calls[name] = partial(solve, rows[name]["tolerance"])
-        except ArithmeticError as error:
-            rows[name] = {"failed": str(error)}
-        except RuntimeError as error:  # not converged, or a singular system in torch
+            fitted[name] = Fitted(solve, 1.0, *fit(solve, goal, TARGET))
+        except (NotConvergedError, BreakdownError, torch.linalg.LinAlgError) as error:
             rows[name] = {"failed": str(error).splitlines()[0]}
-        say(f"  {name}: tolerance found")
-    times = paired(calls, rounds)
-    for name, row in times.items():
-        rows[name] |= {
-            "seconds": float(np.median(row)), "repetitions": row,
-            "ratio": ratio(row, times["refimpl"]),
-        }
-    return {"rows": rows, "target": TARGET, "cross_check": list(goal[2:])}
+        say(f"  {name}: {rows.get(name, {}).get('failed', 'tolerance found')}")
+    return {"rows": rows | timed(fitted), "target": TARGET, "cross_check": list(goal[2:])}
