@@ -34,36 +34,14 @@ class Outcome(NamedTuple):
 Solve = Callable[[float], Outcome]
 
 
-class Choice(NamedTuple):
-    """How refimpl is asked to solve: names and options of its two solvers."""
-
-    forward: str
-    forward_options: dict
-    adjoint: str | None
-    adjoint_options: dict
-
-
-# The one place that says which of its own solvers refimpl is timed with.
-CIRCULANT = {"preconditioner": "circulant", "max_iterations": 2_000}
-CHOICES = {
-    True: Choice("newton", CIRCULANT, "cg", CIRCULANT),
-    False: Choice(
-        "anderson", {"memory": 10, "ridge": 1e-6, "max_iterations": 5_000}, "bicgstab", CIRCULANT
-    ),
-}
-
-
 def make_refimpl(problem: Problem) -> Solve:
-    """This project."""
+    """This project, with the solvers that it chooses by itself."""
     step = problem.step
-    choice = CHOICES[step.field.parameters.tied]
 
     def solve(tol: float) -> Outcome:
-        star = reconstruct(step, method=choice.forward, tol=tol, **choice.forward_options)
-        result = hypergradient(
-            step, star, problem.loss_gradient(star.x), method=choice.adjoint,
-            tol=ADJOINT_FACTOR * tol, **choice.adjoint_options,
-        )
+        star = reconstruct(step, method="auto", tol=tol)
+        loss = problem.loss_gradient(star.x)
+        result = hypergradient(step, star, loss, method="auto", tol=ADJOINT_FACTOR * tol)
         counts = star.evaluations, star.products, result.adjoint.products
         return Outcome(star.x.ravel(), as_vector(result.gradient), *counts)
 

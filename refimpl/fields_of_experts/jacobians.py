@@ -17,6 +17,7 @@ from refimpl import kernels
 from refimpl.arrays import Array
 from refimpl.fields_of_experts import fused
 from refimpl.fields_of_experts.slopes import Slopes
+from refimpl.kernels import NEWTON
 from refimpl.parameters import Parameters
 
 
@@ -59,6 +60,9 @@ class ResponseJacobian:
 class StencilJacobian:
     """∂F by its stencil S (N, offsets, margin + Hp·Wp): all offsets, or half of them when tied.
 
+    With other slopes than σ′ it is only a model that Newton's method steps with, and S is float32
+    where that holds the numbers: the steps differ by its rounding, the solution does not.
+
     Parameters
     ----------
     bank : FilterBank
@@ -69,15 +73,17 @@ class StencilJacobian:
     """
 
     def __init__(self, bank, potential, theta: Parameters, slopes: Slopes):
-        self.bank, self.tied = bank, theta.tied
-        u, weights = slopes.u, theta.gamma * theta.weights
-        up, previous = (bank.padding.matvec(x) for x in (u, slopes.before))
-        self.S, sums = kernels.stencil(
-            up, previous, theta.A, theta.synthesis, theta.b, weights,
-            slopes.rule, potential.code, potential.parameter, theta.tied,
+        self.bank, self.tied, self.dtype = bank, theta.tied, slopes.u.dtype
+        arrays = (
+            bank.padding.matvec(slopes.u), bank.padding.matvec(slopes.before),
+            theta.A, theta.synthesis, theta.b, theta.gamma * theta.weights,
         )  # fmt: skip
-        self.margin = self.S.shape[2] - up[0].size
-        self.mean_slopes = sums / u.dtype.type(np.prod(bank.image_shape[1:]))
+        if slopes.rule != NEWTON and all(map(fits_single, arrays)):
+            arrays = tuple(x.astype(np.float32) for x in arrays)
+        settings = slopes.rule, potential.code, potential.parameter, theta.tied
+        self.S, sums = kernels.stencil(*arrays, *settings)
+        self.margin = self.S.shape[2] - arrays[0][0].size
+        self.mean_slopes = (sums / np.prod(bank.image_shape[1:])).astype(self.dtype)
 
     def matvec(self, v: Array) -> Array:
         """Cᵀ( d ⊙ A v ), E4."""
@@ -92,11 +98,12 @@ class StencilJacobian:
         """S_0, (N, 1, H, W); exact where no padded pixel repeats one inside the same window."""
         rows = self.bank.padding.range_shape
         centre = self.S[:, self._centre, self.margin :].reshape(len(self.S), *rows)
-        return self.bank.padding.adjoint(centre)
+        return self.bank.padding.adjoint(centre.astype(self.dtype))
 
     def _product(self, v: Array, terms: Array) -> Array:
-        vp = self.bank.padding.matvec(v)
-        return self.bank.padding.adjoint(kernels.stencil_product(vp, terms, self.S, self.margin))
+        vp = self.bank.padding.matvec(v.astype(self.S.dtype))
+        product = kernels.stencil_product(vp, terms, self.S, self.margin)
+        return self.bank.padding.adjoint(product.astype(self.dtype))
 
     @property
     def _centre(self) -> int:
@@ -122,6 +129,12 @@ class StencilJacobian:
     def _both(self) -> Array:
         """Terms of the symmetric stencil: its half, and the transpose of all but the centre."""
         return np.concatenate([self._forward, self._backward[1:]])
+
+
+def fits_single(x: Array) -> bool:
+    """Whether the largest magnitude of `x` is 0 or far from where float32 ends."""
+    largest = np.abs(x).max()
+    return bool(largest == 0 or 1e-12 <= largest <= 1e12)
 
 
 def stencil_offsets(filter_shape: tuple[int, int], tied: bool) -> int:

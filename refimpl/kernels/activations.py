@@ -236,12 +236,7 @@ def potential(z, code, parameter):
 @row_function
 def bend(z, d, code, parameter):
     """Replace the row z by σ(z) and write σ′(z) to the row d."""
-    if code == LOG_COSH and z.itemsize == 4:
-        single = np.float32(parameter)
-        for j in range(z.size):
-            z[j], bent = tanh_parts_single(single * np.float32(z[j]))
-            d[j] = single * bent
-    elif code == LOG_COSH:  # one exponential serves both
+    if code == LOG_COSH and z.itemsize == 8:  # one exponential serves both
         for j in range(z.size):
             z[j], bent = tanh_parts(parameter * np.float64(z[j]))
             d[j] = parameter * bent

@@ -19,15 +19,15 @@ TINY = 1e-30
 
 
 @formula
-def blend(z, s, d, predicted):
+def blend(z, s, d, predicted, one, tiny):
     """ρ d + (1 - ρ) s/z with ρ = predicted / s in [0, 1]; d = s/z to rounding where s z is tiny.
 
     One division, 1/(s z), serves both quotients; a choice in place of a branch vectorises.
     """
-    usable = abs(s * z) > TINY
-    q = 1.0 / (s * z if usable else 1.0)
-    rho = max(min(predicted * (q * z), 1.0), 0.0)
-    return rho * d + (1.0 - rho) * (s * (q * s)) if usable else d
+    usable = abs(s * z) > tiny
+    q = one / (s * z if usable else one)
+    rho = max(min(predicted * (q * z), one), one - one)
+    return rho * d + (one - rho) * (s * (q * s)) if usable else d
 
 
 @row_function
@@ -46,8 +46,9 @@ def model_slope(z, before, work, d, rule, code, parameter):
         before[:] = 0
     work[:] = z
     bend(work, d, code, parameter)
+    one, tiny = z.dtype.type(1), z.dtype.type(TINY)  # a float64 would turn the loop into float64
     for j in range(z.size):
-        d[j] = blend(z[j], work[j], d[j], before[j])
+        d[j] = blend(z[j], work[j], d[j], before[j], one, tiny)
 
 
 def model_slopes(up, previous, A, b, rule, code, parameter):
