@@ -55,7 +55,7 @@ def _field(first, last, up, A, C, b, weights, code, parameter, measured, out, su
     high, bands = bands_of(Hp, Wp, h)
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
     T_C, shifts_C = synthesis_taps(C, length)
-    S, phi = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
+    S, phi = np.empty((F, length), up.dtype), np.empty((F if measured else 0, length), up.dtype)
     part, out = np.empty((channels * h, step * Wp), up.dtype), out.reshape(N, channels, Hp * Wp)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
