@@ -25,7 +25,7 @@ figures: .venv/.installed
 
 # One process per core, so one thread in each.
 test: .venv/.installed-test
-	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: .venv/.installed-test
 	$(PYTHON) -m figures.benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 # One thread each: two workers train side by side, and small images gain nothing from more.
-THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 HERE = Path(__file__).parent
 
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     output.mkdir(parents=True, exist_ok=True)
     for name in THREADS:
         os.environ.setdefault(name, "1")
-    say("loading (the first time, compiled loops are built, about half a minute)")
+    say("loading")
     from figures import draw, studies, train
 
     train.train_all(train.presets(options.quick), output / "runs", say)

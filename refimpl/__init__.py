@@ -9,8 +9,8 @@ README's equation index leads from every formula of the paper to its function.
 
 Modules stand on floors, each importing only lower ones:
 
-    0   arrays, results, storage
-    1   kernels/, solvers/, checks/
+    0   arrays, results, storage, threads
+    1   kernels/, solvers/, checks/, parts
     2   operators/, potentials, parameters, images/
     3   datafit, normalization, fields_of_experts/
     4   maps

@@ -20,9 +20,9 @@ from refimpl.maps import Step, StepLinearization, TiedStep, largest_safe_step
 from refimpl.operators import DenseBank
 from refimpl.parts import solve_in_parts
 from refimpl.preconditioners import FACTORED, choose_preconditioner, find_preconditioner
-from refimpl.results import BreakdownError, SolverResult, continued
-from refimpl.solvers import ROUNDING_FACTOR
+from refimpl.results import BreakdownError, SolverResult
 
+# ‖u‖ / ‖u0‖ beyond which a zero of G is one at infinity.
 RUNAWAY = 1e3
 
 # Memory of Anderson's method where "auto" falls back on it.
@@ -68,7 +68,7 @@ def reconstruct(
     Raises
     ------
     ValueError
-        For an unknown method or preconditioner.
+        For an unknown method or preconditioner, or a start for another number of images.
     TypeError
         For a method that needs an energy on an untied model.
     BreakdownError
@@ -108,16 +108,11 @@ def _auto(step: Step, u0: Array, *, preconditioner: str | None, tol: float, **op
     preconditioner = preconditioner or choose_preconditioner(step)
     name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
     solve = partial(_solve, step, u0, tol=tol)
-    try:
-        result = solve(method=first, preconditioner=preconditioner, **options)
-    except BreakdownError as error:
-        other = solve(method=second, **_fallback(second, preconditioner, options))
-        return other._replace(message=f"{name} broke down ({error}); {other.message}")
-    rounded = result.residuals <= ROUNDING_FACTOR * np.finfo(result.x.dtype).eps
-    if (result.converged | rounded).all():
-        return result._replace(message=f"{name}; {result.message}")
-    other = solve(method=second, **_fallback(second, preconditioner, options))
-    return continued(result, other, f"{name}; {result.message}; then {other.message}")
+    return solvers.with_fallback(
+        name,
+        partial(solve, method=first, preconditioner=preconditioner, **options),
+        partial(solve, method=second, **_fallback(second, preconditioner, options)),
+    )
 
 
 def _fallback(method: str, preconditioner: str | None, options: dict) -> dict:

@@ -29,7 +29,7 @@ from refimpl.maps import Step, StepLinearization, TiedStepLinearization
 from refimpl.parameters import Parameters, add
 from refimpl.parts import solve_in_parts
 from refimpl.preconditioners import choose_preconditioner, find_preconditioner
-from refimpl.results import BreakdownError, NotConvergedError, SolverResult, continued
+from refimpl.results import NotConvergedError, SolverResult
 
 KRYLOV = {"cg": solvers.cg, "gmres": solvers.gmres, "bicgstab": solvers.bicgstab}
 STATIONARY = {"neumann": solvers.picard, "anderson": solvers.anderson}
@@ -141,21 +141,24 @@ def solve_adjoint(
     Raises
     ------
     ValueError
-        For an unknown method or preconditioner, or one that the method cannot use.
+        For an unknown method or preconditioner, or one that the method cannot use; for a
+        `loss_gradient` that is not of the shape of u.
     TypeError
         For "cg" on an untied model.
     """
-    def solve(part: slice) -> SolverResult:
-        some = dict(method=method, tol=tol, preconditioner=preconditioner, **options)
-        return _solve(linearization.images(part), loss_gradient[part], **some)
-
+    if loss_gradient.shape != linearization.u.shape:
+        raise ValueError(
+            f"loss_gradient: shape is {loss_gradient.shape}, expected {linearization.u.shape}, "
+            "that of the state"
+        )
     parts = linearization.step.parts()
-    if len(parts) > 1:
-        return solve_in_parts(solve, parts)
-    return _solve(
-        linearization, loss_gradient, method=method, tol=tol, preconditioner=preconditioner,
-        **options,
-    )  # fmt: skip
+    some = dict(method=method, tol=tol, preconditioner=preconditioner, **options)
+
+    def solve(part: slice) -> SolverResult:
+        lin = linearization if len(parts) == 1 else linearization.images(part)
+        return _solve(lin, loss_gradient[part], **some)
+
+    return solve_in_parts(solve, parts)
 
 
 def _solve(linearization, loss_gradient, *, method, tol, preconditioner, **options) -> SolverResult:
@@ -186,17 +189,10 @@ def _auto(linearization, loss_gradient, preconditioner, **options) -> SolverResu
     preconditioner = preconditioner or choose_preconditioner(linearization.step)
     name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
     solve = partial(_solve, linearization, loss_gradient, preconditioner=preconditioner)
-    try:
-        result = solve(method=first, **options)
-    except BreakdownError as error:
-        result = solve(method=second, **options)
-        return result._replace(message=f"{name} broke down ({error}); {result.message}")
-    rounded = result.residuals <= solvers.ROUNDING_FACTOR * np.finfo(result.x.dtype).eps
-    if (result.converged | rounded).all():
-        return result._replace(message=f"{name}; {result.message}")
-    options.pop("restart", None)
-    other = solve(method=second, **options)
-    return continued(result, other, f"{name}; {result.message}; then {other.message}")
+    others = {name: value for name, value in options.items() if name != "restart"}
+    return solvers.with_fallback(
+        name, partial(solve, method=first, **options), partial(solve, method=second, **others)
+    )
 
 
 def _krylov(linearization, loss_gradient, method, preconditioner, **options) -> SolverResult:

@@ -154,8 +154,8 @@ class StepLinearization:
         return replace(self, field=self.field.safeguarded(previous))
 
     def images(self, part: slice) -> "StepLinearization":
-        """The linearisation of some of the images, which computes anew what it needs."""
-        return self.step.images(part).linearize(self.u[part])
+        """That of some of the images, which computes anew what it needs."""
+        return replace(self, step=self.step.images(part), field=self.field.images(part))
 
     def asymmetry(self, *, tol: float = 1e-6) -> float:
         """‖J − Jᵀ‖ / ‖J‖ of a single image, by Lanczos iteration; 0 where it is at rounding.

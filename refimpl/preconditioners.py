@@ -39,8 +39,8 @@ def jacobi(linearization: StepLinearization) -> Callable[[Array], Array]:
 def positive_diagonal(linearization: StepLinearization) -> Array:
     """|diag(J)|, lifted to 1e-3 of its largest entry in each image where it is smaller.
 
-    That of KᵀK is exact for identity and
-    masks; for other K it is ‖K e‖² at the central pixel e of the first channel, for all pixels.
+    That of KᵀK is exact for identity and masks; for other K it is ‖K e‖² at the central pixel e of
+    the first channel, for all pixels.
     """
     diagonal = linearization.field.diagonal + gram_diagonal(linearization)
     size = np.abs(diagonal)

@@ -25,9 +25,10 @@ class SolverResult(NamedTuple):
     residuals : array (N,)
         Relative residual of each image at `x`, as the solver's docstring defines it.
     evaluations : int
-        Calls of the map, gradient or energy, each on the whole batch.
+        Calls of the map, gradient or energy, each on the whole batch; for a batch that is solved in
+        parts, the most of any part.
     products : int
-        Products with a Jacobian or Hessian, each on the whole batch.
+        Products with a Jacobian or Hessian, likewise.
     history : array (rows, N)
         Relative residuals of every iteration; row 0 is the start.
     message : str

@@ -10,7 +10,7 @@ Not here: what the parts are.
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
@@ -27,8 +27,12 @@ def available() -> int:
 
 @lru_cache(maxsize=1)
 def _cores() -> int:
+    """OMP_NUM_THREADS, or the cores that the process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(given)) if given.isdigit() else len(os.sched_getaffinity(0))
+    if given.isdigit():
+        return max(1, int(given))
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager
@@ -51,6 +55,7 @@ def side_by_side(function: Callable[[Any], Any], parts: Iterable[Any]) -> list[A
         return [function(part) for part in parts]
     pool = _pool(os.getpid(), available())
     futures = [pool.submit(copy_context().run, _alone, function, part) for part in parts]
+    wait(futures)
     return [future.result() for future in futures]
 
 

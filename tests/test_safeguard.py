@@ -8,7 +8,7 @@ from refimpl.checks import dense_matrix
 from refimpl.datafit import DataFit
 from refimpl.equilibrium import reconstruct
 from refimpl.fields_of_experts import make_field
-from refimpl.fields_of_experts.slopes import MAJORIZED, model_slopes
+from refimpl.fields_of_experts.slopes import MAJORIZED, slopes_by_rule
 from refimpl.kernels import BLENDED, MAJORIZING, NEWTON
 from refimpl.maps import make_step
 from refimpl.operators import DenseBank, FilterBank, Identity
@@ -32,7 +32,7 @@ def wide(shape):
 @pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
 def test_slopes_lie_between_those_of_newton_and_the_majorant(potential):
     z, before = wide((2, 3, 6, 7)), wide((2, 3, 6, 7))[::-1]
-    slopes = model_slopes(potential, z, before, BLENDED)
+    slopes = slopes_by_rule(potential, z, before, BLENDED)
     newton_slope = potential.second_derivative(z)
     with np.errstate(invalid="ignore"):
         majorant = np.where(z == 0, newton_slope, potential.derivative(z) / z)
@@ -46,7 +46,7 @@ def test_majorant_lies_above_the_potential_and_touches_it(potential):
     z = wide((200,))
     z = z[z != 0][:, None]
     x = np.linspace(-3, 3, 601) * np.abs(z).clip(1e-3)
-    psi = model_slopes(potential, z, z, MAJORIZING)
+    psi = slopes_by_rule(potential, z, z, MAJORIZING)
     above = potential.value(z) + psi * (x**2 - z**2) / 2
     scale = np.abs(above) + np.abs(potential.value(z)) + psi * z**2
     assert (potential.value(x) <= above + 16 * EPS * scale).all()
@@ -55,7 +55,7 @@ def test_majorant_lies_above_the_potential_and_touches_it(potential):
 @pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
 def test_slopes_are_those_of_newton_where_nothing_moved(potential):
     z = wide((50,))
-    assert np.array_equal(model_slopes(potential, z, z, BLENDED), potential.second_derivative(z))
+    assert np.array_equal(slopes_by_rule(potential, z, z, BLENDED), potential.second_derivative(z))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -68,7 +68,7 @@ def test_kernel_computes_the_definition(potential, rule, dtype):
     settings = rule, potential.code, potential.parameter
     result = kernels.model_slopes(z, before, one, np.zeros(1, dtype), *settings)
     exact = [a.astype(float) for a in (z, before)]
-    expected = model_slopes(potential, *exact, rule)
+    expected = slopes_by_rule(potential, *exact, rule)
     # ρ is a quotient of differences: its error is that of σ(z⁻) + σ′(z⁻)(z − z⁻) over σ(z).
     terms = np.abs(potential.derivative(exact[1]))
     terms += np.abs(potential.second_derivative(exact[1])) * (np.abs(exact[0]) + np.abs(exact[1]))
@@ -100,7 +100,7 @@ def test_both_engines_give_the_tangent_with_the_safeguarded_slopes(dense):
     u, previous, v = (normal(generator(seed), (2, 1, 12, 11)) for seed in (3, 4, 5))
     given = step.linearize(u).safeguarded(previous)
     theta, bank = step.field.parameters, step.field.bank
-    slopes = model_slopes(
+    slopes = slopes_by_rule(
         step.field.potential, bank.apply(theta.A, u), bank.apply(theta.A, previous), BLENDED
     )
     d = theta.gamma * bank.per_filter(theta.weights) * slopes
@@ -124,7 +124,7 @@ def test_safeguarded_hessian_at_the_start_majorises_the_energy():
 
 
 @pytest.mark.parametrize("name", ["quadratic", "half_squared_relu", "soft_shrinkage"])
-def test_potentials_that_no_quadratic_majorises_keep_their_slopes(name):
+def test_potentials_that_gain_nothing_keep_their_slopes(name):
     lin = steep(potential=make_potential(name)).linearize(normal(generator(7), (2, 1, 12, 11)))
     assert lin.field.safeguarded(None) is lin.field
     assert lin.field.safeguarded(lin.u) is lin.field

@@ -35,9 +35,19 @@ def test_one_thread_or_one_part_stays_where_it_is(threads, parts):
     assert where == [threading.main_thread()] * parts
 
 
-def test_an_error_of_a_part_is_raised():
+def test_an_error_of_a_part_is_raised_once_all_have_ended():
+    failed, ended = threading.Event(), []
+
+    def part(k):
+        if k == 0:
+            failed.set()
+            raise ZeroDivisionError
+        failed.wait(30)
+        ended.append(k)
+
     with limited(2), pytest.raises(ZeroDivisionError):
-        side_by_side(lambda k: 1 / k, range(3))
+        side_by_side(part, range(4))
+    assert sorted(ended) == [1, 2, 3]
 
 
 def test_parts_inherit_how_numpy_treats_floating_point_errors():

@@ -8,8 +8,7 @@ arrays, which is what the complex-step check needs.
 import numpy as np
 
 from refimpl.arrays import Array
-from refimpl.fields_of_experts.slopes import Slopes
-from refimpl.fields_of_experts.slopes import model_slopes as by_rule
+from refimpl.fields_of_experts.slopes import Slopes, slopes_by_rule
 from refimpl.parameters import Parameters
 
 
@@ -39,7 +38,7 @@ def responses(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Arra
 def model_slopes(bank, potential, theta: Parameters, slopes: Slopes) -> Array:
     """σ′(z) or the safeguarded slopes, for all responses."""
     z, before = (preactivation(bank, theta, x) for x in (slopes.u, slopes.before))
-    return by_rule(potential, z, before, slopes.rule)
+    return slopes_by_rule(potential, z, before, slopes.rule)
 
 
 def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:

@@ -111,6 +111,10 @@ class FieldLinearization:
         """Where F is linearised, (N, C, H, W)."""
         return self.slopes.u
 
+    def images(self, part: slice) -> "FieldLinearization":
+        """That of some of the images."""
+        return replace(self, slopes=self.slopes.images(part))
+
     @cached_property
     def value(self) -> Array:
         """F(u), E3."""

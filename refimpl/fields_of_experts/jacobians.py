@@ -74,12 +74,7 @@ class StencilJacobian:
 
     def __init__(self, bank, potential, theta: Parameters, slopes: Slopes):
         self.bank, self.tied, self.dtype = bank, theta.tied, slopes.u.dtype
-        arrays = (
-            bank.padding.matvec(slopes.u), bank.padding.matvec(slopes.before),
-            theta.A, theta.synthesis, theta.b, theta.gamma * theta.weights,
-        )  # fmt: skip
-        if slopes.rule != NEWTON and all(map(fits_single, arrays)):
-            arrays = tuple(x.astype(np.float32) for x in arrays)
+        arrays = stencil_arrays(bank, theta, slopes)
         settings = slopes.rule, potential.code, potential.parameter, theta.tied
         self.S, sums = kernels.stencil(*arrays, *settings)
         self.margin = self.S.shape[2] - arrays[0][0].size
@@ -129,6 +124,15 @@ class StencilJacobian:
     def _both(self) -> Array:
         """Terms of the symmetric stencil: its half, and the transpose of all but the centre."""
         return np.concatenate([self._forward, self._backward[1:]])
+
+
+def stencil_arrays(bank, theta: Parameters, slopes: Slopes) -> tuple[Array, ...]:
+    """Padded u and u⁻, A, C, b and γ w, in float32 if the Jacobian is a model and they fit."""
+    images = bank.padding.matvec(slopes.u), bank.padding.matvec(slopes.before)
+    arrays = (*images, theta.A, theta.synthesis, theta.b, theta.gamma * theta.weights)
+    if slopes.rule == NEWTON or not all(map(fits_single, arrays)):
+        return arrays
+    return tuple(x.astype(np.float32) for x in arrays)
 
 
 def fits_single(x: Array) -> bool:

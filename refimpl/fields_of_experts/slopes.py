@@ -22,6 +22,7 @@ import numpy as np
 from refimpl.arrays import Array
 from refimpl.kernels import BLENDED, MAJORIZING, NEWTON
 
+# The others gain nothing: ψ = σ′ (quadratic), or t ↦ φ(√t) is not concave.
 MAJORIZED = ("log_cosh", "lorentzian", "smoothed_l1", "huber")
 
 
@@ -45,15 +46,20 @@ class Slopes(NamedTuple):
         """u⁻, or u where the rule asks for none."""
         return self.u if self.previous is None else self.previous
 
+    def images(self, part: slice) -> "Slopes":
+        """Those of some of the images."""
+        previous = None if self.previous is None else self.previous[part]
+        return self._replace(u=self.u[part], previous=previous)
+
     @classmethod
     def safeguarded(cls, potential, u: Array, previous: Array | None) -> "Slopes":
-        """BLENDED, MAJORIZING without u⁻, NEWTON for potentials that no quadratic majorises."""
+        """BLENDED; MAJORIZING without u⁻; NEWTON for potentials outside `MAJORIZED`."""
         if potential.name not in MAJORIZED:
             return cls(u)
         return cls(u, MAJORIZING) if previous is None else cls(u, BLENDED, previous)
 
 
-def model_slopes(potential, z: Array, before: Array, rule: int) -> Array:
+def slopes_by_rule(potential, z: Array, before: Array, rule: int) -> Array:
     """The slopes of a rule at responses z, z⁻ = `before`; σ′(z) where σ(z) or z is 0."""
     d = potential.second_derivative(z)
     if rule == NEWTON:

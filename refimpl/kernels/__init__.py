@@ -1,7 +1,9 @@
 """Compiled loops over images: the only package that imports Numba.
 
-`jit` says how, `rows` has the loops over one row, `activations` the potentials on a row, `banks`
-the bilinear map of a filter bank and its adjoints, `experts` the fused field of experts. Every
+`jit` says how loops are compiled and shared among threads, `blocks` has sums of shifted rows,
+`taps` and `strips` how images are cut and what is done with a strip, `activations` the potentials
+on a row, `banks` the bilinear map of a filter bank and its adjoints, `experts` the fused field,
+`safeguards` the slopes of Newton's method, `stencils` the Jacobian as a varying stencil. Every
 kernel computes what a definition in plain NumPy elsewhere computes, and is tested against it.
 
 Kernels validate nothing: callers pass padded C-contiguous arrays of one dtype, float32 or float64.

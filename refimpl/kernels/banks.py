@@ -68,7 +68,7 @@ def correlate_adjoint_filters(up, z):
     filters = (F, C, Hp - H + 1, Wp - W + 1)
     items = N * bands_of(H, Wp, 1)[1]
     sums = np.zeros((items, F, tabled(C * filters[2] * filters[3])))
-    share(_correlate_adjoint_filters, items, up.size * z.size, up, z, sums)
+    share(_correlate_adjoint_filters, items, z.size * sums.shape[2], up, z, sums)
     return filters_of(sums, filters, up.dtype)
 
 

@@ -4,16 +4,18 @@
 sums along it, and `over_items` a kernel that does some of the items of work, each a band of an
 image. The machine code is cached on disk.
 
-fastmath is limited to `contract`: a product and a sum may become one fused multiply-add, which
-rounds once instead of twice. No sum is reordered, so that every number is the result of one
-fixed sequence of roundings, whatever the number of threads. error_model="numpy" makes division by
-zero give inf or NaN instead of an exception, whose test would keep a loop from vectorising.
+fastmath is limited to `contract`, and in a `reduction` to `reassoc` as well: a product and a sum
+may become one fused multiply-add, which rounds once instead of twice, and a sum along a row may run
+as several partial sums. Both are settled when the code is compiled, so that every number is the
+result of one fixed sequence of roundings, whatever the number of threads. error_model="numpy" makes
+division by zero give inf or NaN instead of an exception, whose test would keep a loop from
+vectorising.
 
 Numba dates cached code by the file that defines the function, but a kernel contains the code of
 the row functions that it calls, which stand in other files. `_dated_by_package` dates it by all
 files of this package, so that an edit of any of them recompiles every kernel.
 
-Compiling all kernels takes most of a minute, once for each precision. `Announcement` says so by
+Compiling all kernels takes about 20 seconds, once for each precision. `Announcement` says so by
 the logger "refimpl", which writes to standard error unless the program configures it otherwise.
 """
 
@@ -60,7 +62,8 @@ def over_items(function):
 def share(kernel, items, work, *arguments):
     """Have a kernel do `items` items of work, in as many threads as are available and pay.
 
-    `work` is the number of multiplications, or more of them. Each thread gets adjacent items.
+    `work` is the number of multiplications, or up to as many times more as there are channels. Each
+    thread gets adjacent items.
     """
     threads = min(available(), items) if work >= LARGE else 1
     cuts = [items * k // threads for k in range(threads + 1)]

@@ -19,14 +19,15 @@ TINY = 1e-30
 
 
 @formula
-def blend(z, s, d, predicted, one, tiny):
+def blend(z, s, d, predicted, zero, one, tiny):
     """ρ d + (1 - ρ) s/z with ρ = predicted / s in [0, 1]; d = s/z to rounding where s z is tiny.
 
-    One division, 1/(s z), serves both quotients; a choice in place of a branch vectorises.
+    One division, 1/(s z), serves both quotients; a choice in place of a branch vectorises. The
+    constants have z's precision, in which the loop then stays.
     """
     usable = abs(s * z) > tiny
     q = one / (s * z if usable else one)
-    rho = max(min(predicted * (q * z), one), one - one)
+    rho = max(min(predicted * (q * z), one), zero)
     return rho * d + (one - rho) * (s * (q * s)) if usable else d
 
 
@@ -46,9 +47,9 @@ def model_slope(z, before, work, d, rule, code, parameter):
         before[:] = 0
     work[:] = z
     bend(work, d, code, parameter)
-    one, tiny = z.dtype.type(1), z.dtype.type(TINY)  # a float64 would turn the loop into float64
+    zero, one, tiny = z.dtype.type(0), z.dtype.type(1), z.dtype.type(TINY)
     for j in range(z.size):
-        d[j] = blend(z[j], work[j], d[j], before[j], one, tiny)
+        d[j] = blend(z[j], work[j], d[j], before[j], zero, one, tiny)
 
 
 def model_slopes(up, previous, A, b, rule, code, parameter):

@@ -7,12 +7,13 @@
     power_iteration, lanczos     extremal eigenvalues of symmetric operators
     singular_triplet             largest singular value with its vectors
     arnoldi, spectral_radius     leading eigenvalues of any operator
+    with_fallback                one solver, and another for what it leaves
 
-All but the last two rows act on batches (N, ...) of independent problems, each of which stops on
+All but the eigenvalues act on batches (N, ...) of independent problems, each of which stops on
 its own test. Not here: what the callables compute; no module here knows of images or fields.
 """
 
-from refimpl.solvers._progress import ROUNDING_FACTOR
+from refimpl.solvers._fallback import with_fallback
 from refimpl.solvers.descent import lbfgs, nesterov
 from refimpl.solvers.fixed_point import anderson, picard
 from refimpl.solvers.krylov import bicgstab, cg, gmres
@@ -26,7 +27,6 @@ from refimpl.solvers.spectral import (
 )
 
 __all__ = [
-    "ROUNDING_FACTOR",
     "anderson",
     "arnoldi",
     "bicgstab",
@@ -41,4 +41,5 @@ __all__ = [
     "power_iteration",
     "singular_triplet",
     "spectral_radius",
+    "with_fallback",
 ]

@@ -11,7 +11,8 @@ The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it
 pixels and saturated potentials: ‖d‖ ≤ 10 max(‖u‖, ‖u0‖) for positive semidefinite H. It vanishes
 with g, so that convergence stays superlinear. The systems are solved to the relative residual
 η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
-decrease is finite and decreases, else it is shortened.
+decrease is finite and decreases, else it is shortened; with a safeguard, ‖G‖ need only fall below
+the largest of its last 5 values.
 
 Not here: the Hessian and Jacobian products (`refimpl.maps`).
 
@@ -66,8 +67,9 @@ class DirectionLinearization(Protocol):
         """Jacobian product."""
 
 
-Preconditioner = Callable[[EnergyLinearization | DirectionLinearization], Matvec]
-Safeguard = Callable[[EnergyLinearization, Array | None], EnergyLinearization]
+Linearization = EnergyLinearization | DirectionLinearization
+Preconditioner = Callable[[Linearization], Matvec]
+Safeguard = Callable[[Linearization, Array | None], Linearization]
 
 
 @np.errstate(over="ignore", invalid="ignore")

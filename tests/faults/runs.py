@@ -153,7 +153,7 @@ def tasks(
 def in_parallel(function: Callable, items: list, processes: int | None = None) -> Iterator:
     """Results in the order of the items, from as many processes as there are cores."""
     processes = processes or len(os.sched_getaffinity(0))
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # of the processes that are started next
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=prepare) as pool:

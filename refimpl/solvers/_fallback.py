@@ -1,0 +1,34 @@
+"""One solver, and another for what it leaves: how "auto" meets failures without hiding them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from refimpl.results import BreakdownError, SolverResult, continued
+from refimpl.solvers._progress import ROUNDING_FACTOR
+
+Solve = Callable[[], SolverResult]
+
+
+def with_fallback(name: str, first: Solve, second: Solve) -> SolverResult:
+    """The result of `first`, and of `second` for the images where `first` fails.
+
+    The message says what `first` is called, and what became of both. Residuals at rounding are no
+    failure: no other method lowers them.
+
+    Raises
+    ------
+    BreakdownError
+        If `second` breaks down too.
+    """
+    try:
+        result = first()
+    except BreakdownError as error:
+        other = second()
+        return other._replace(message=f"{name} broke down ({error}); {other.message}")
+    result = result._replace(message=f"{name}; {result.message}")
+    rounded = result.residuals <= ROUNDING_FACTOR * np.finfo(result.x.dtype).eps
+    if (result.converged | rounded).all():
+        return result
+    other = second()
+    return continued(result, other, f"{result.message}; then {other.message}")
