@@ -35,7 +35,7 @@ def outputs(dtype, shapes=SMALL):
         settings = potential.code, potential.parameter
         yield from kernels.parameters(up, qp, A, C, b, w, *settings)
         yield from kernels.field(up, A, C, b, w, *settings, True)
-        yield from kernels.responses(up, A, b, *settings)
+        yield kernels.model_slopes(up, up, A, b, kernels.NEWTON, *settings)
         yield kernels.model_slopes(up, qp, A, b, kernels.MAJORIZING, *settings)
         for half in (False, True):
             rule = int(half) * kernels.BLENDED
@@ -81,7 +81,7 @@ for run in range(11):
 """
     run_in_new_process(code, OMP_NUM_THREADS="2")
     with np.load(tmp_path / "0.npz") as one_thread:
-        assert len(one_thread.files) == 4 + 15 * len(POTENTIALS)
+        assert len(one_thread.files) == 4 + 14 * len(POTENTIALS)
         for run in range(1, 11):
             with np.load(tmp_path / f"{run}.npz") as two_threads:
                 for key, expected in one_thread.items():

@@ -100,6 +100,12 @@ def preactivation(problem):
     return definition_correlate(up, A) + per_filter(b), sizes
 
 
+def slopes(up, A, b, potential):
+    """σ′ at all responses."""
+    settings = kernels.NEWTON, potential.code, potential.parameter
+    return kernels.model_slopes(up, up, A, b, *settings)
+
+
 def energy(up, A, b, w, potential):
     """The second term of E2, with the field at C = A that is computed beside it left out."""
     return kernels.field(up, A, A, b, w, potential.code, potential.parameter, True)[1]
@@ -135,11 +141,9 @@ def test_energy_is_its_definition(potential, problem):
 
 @potentials
 @given(problem=problems())
-def test_responses_are_their_definition(potential, problem):
+def test_slopes_are_their_definition(potential, problem):
     z, size = preactivation(problem)
-    up, A, b = problem.inputs("up A b")
-    s, d = kernels.responses(up, A, b, potential.code, potential.parameter)
-    problem.assert_close(s, potential.derivative(z), potential.sup_second * size)
+    d = slopes(*problem.inputs("up A b"), potential)
     bend = potential.sup_third if potential.smooth else 0.0
     problem.assert_close(d, potential.second_derivative(z), potential.sup_second + bend * size)
 
@@ -175,7 +179,9 @@ def test_compiled_potentials_keep_all_digits_from_1e_minus_300_to_1e300(potentia
     z = magnitudes(potential)
     one, zero = np.ones((1, 1, 1, 1)), np.zeros(1)
     settings = potential.code, potential.parameter
-    s, d = kernels.responses(z.reshape(1, 1, 1, -1), one, zero, *settings)
+    row = z.reshape(1, 1, 1, -1)
+    s, _ = kernels.field(row, one, one, zero, one[0, 0, 0], *settings, False)
+    d = slopes(row, one, zero, potential)
     phi = energy(z.reshape(-1, 1, 1, 1), one, zero, one[0, 0, 0], potential)
     # Both sides round x = χz once, which changes sech²x by 2|x| units, |x| < 400 before it is 0.
     scale = potential.parameter if potential.name == "log_cosh" else 0.0
@@ -196,7 +202,7 @@ def test_compiled_potentials_keep_all_digits_from_1e_minus_300_to_1e300(potentia
 def test_compiled_potentials_do_not_hide_nan(potential):
     up, one = np.full((1, 1, 1, 5), np.nan), np.ones((1, 1, 1, 1))
     settings = potential.code, potential.parameter
-    s, _ = kernels.responses(up, one, np.zeros(1), *settings)
+    s, _ = kernels.field(up, one, one, np.zeros(1), np.ones(1), *settings, False)
     assert np.isnan(s).all()
     assert np.isnan(energy(up, one, np.zeros(1), np.ones(1), potential)).all()
 
@@ -242,8 +248,8 @@ def test_parameter_gradients_are_adjoint_to_the_derivatives_of_the_field(potenti
     """F is linear in C and in w; its derivative in A along δA is Cᵀ(w ⊙ σ′ ⊙ δA u)."""
     up, qp, A, C, b, w = problem.inputs("up qp A C b w")
     settings = potential.code, potential.parameter
-    s, d = kernels.responses(up, A, b, *settings)
-    d = np.ascontiguousarray(per_filter(w) * d)
+    s = potential.derivative(preactivation(problem)[0])
+    d = np.ascontiguousarray(per_filter(w) * slopes(up, A, b, potential))
     g_A, g_C, _, g_w = kernels.parameters(up, qp, A, C, b, w, *settings)
     F_q = inner(kernels.field(up, A, C, b, w, *settings, False)[0], qp)
     dA = np.roll(C, 1, axis=0)

@@ -170,7 +170,7 @@ class FieldLinearization:
     def responses(self) -> tuple[Array, Array]:
         """σ(z) and d = γ w ⊙ σ′(z) at z = A u + b: arrays of all responses."""
         field, theta = self.field, self.field.parameters
-        s, slope = field._engine(self.u).responses(field.bank, field.potential, theta, self.u)
+        s, slope = definition.responses(field.bank, field.potential, theta, self.u)
         return s, field.bank.per_filter(theta.gamma * theta.weights) * slope
 
     def _check(self, v: Array) -> None:

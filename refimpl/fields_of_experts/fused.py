@@ -33,13 +33,6 @@ def _field(bank, potential, theta: Parameters, u: Array, *, measured: bool) -> t
     )
 
 
-def responses(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Array]:
-    """σ(z) and σ′(z) at z = A u + b."""
-    return kernels.responses(
-        bank.padding.matvec(u), theta.A, theta.b, potential.code, potential.parameter
-    )
-
-
 def model_slopes(bank, potential, theta: Parameters, slopes: Slopes) -> Array:
     """σ′(z) or the safeguarded slopes, for all responses."""
     up, previous = (bank.padding.matvec(x) for x in (slopes.u, slopes.before))

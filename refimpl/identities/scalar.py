@@ -9,7 +9,8 @@ import numpy as np
 
 from refimpl.arrays import Array
 from refimpl.checks import complex_step
-from refimpl.fields_of_experts import definition, fused
+from refimpl.fields_of_experts import fused
+from refimpl.fields_of_experts.slopes import Slopes
 from refimpl.identities import registry
 from refimpl.identities.compare import at_most
 from refimpl.operators import FilterBank
@@ -64,11 +65,12 @@ def _kernel_checks(name: str, potential: Potential, z: Array) -> Iterator[Check]
     """One filter of one pixel and value 1 hands z to the kernels as it is."""
     bank = FilterBank((1, 20, POINTS // 20), (1, 1, 1), "zero")
     theta, u = make_parameters(np.ones((1, 1, 1, 1))), z.reshape(1, 1, 20, -1)
-    names = ("σ", "σ′")
-    given = fused.responses(bank, potential, theta, u)
-    expected = definition.responses(bank, potential, theta, u)
-    for what, x, y in zip(names, given, expected, strict=True):
-        yield Check(f"compiled {what}: {name}", float(elementwise(x, y)), COMPILED)
+    slopes = fused.model_slopes(bank, potential, theta, Slopes(u))
+    for what, given, expected in (
+        ("σ", fused.value(bank, potential, theta, u), potential.derivative(u)),
+        ("σ′", slopes, potential.second_derivative(u)),
+    ):
+        yield Check(f"compiled {what}: {name}", elementwise(given, expected), COMPILED)
     each = u.reshape(-1, 1, 1, 1)
     one = FilterBank((1, 1, 1), (1, 1, 1), "zero")
     given = fused.energy(one, potential, theta, each)

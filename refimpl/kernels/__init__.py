@@ -25,7 +25,7 @@ from refimpl.kernels.banks import (
     correlate_adjoint,
     correlate_adjoint_filters,
 )
-from refimpl.kernels.experts import field, parameters, responses, tangent
+from refimpl.kernels.experts import field, parameters, tangent
 from refimpl.kernels.safeguards import BLENDED, MAJORIZING, NEWTON, model_slopes
 from refimpl.kernels.stencils import stencil, stencil_product
 
@@ -46,7 +46,6 @@ __all__ = [
     "field",
     "model_slopes",
     "parameters",
-    "responses",
     "stencil",
     "stencil_product",
     "tangent",

@@ -1,12 +1,11 @@
 """The field of experts and its derivatives, fused: what E2 to E6 need, without γ.
 
     field       Cᵀ( w ⊙ σ(Au + b) ), and Σ_k w_k Σ φ((Au + b)_k)    E3, E2
-    responses   σ(Au + b), σ′(Au + b)
     tangent     Cᵀ( d ⊙ Av )                                        E4, E5 (with A and C exchanged)
     parameters  the four gradients in A, C, b, w                    E6
 
 Shapes: `up`, `vp`, `qp` and padded results (N, C, H+h-1, W+w-1); filters A, C (F, C, h, w);
-b, weights (F,); s, d (N, F, H, W). Each strip of responses is computed, used and forgotten, so no
+b, weights (F,); d (N, F, H, W). Each strip of responses is computed, used and forgotten, so no
 array of the size of all responses is made unless it is the result. `code` and `parameter` name
 the potential. Arrays are C-contiguous and of one dtype, float32 or float64; energies and gradients
 of parameters are summed in float64. Kernels validate nothing.
@@ -24,7 +23,6 @@ from refimpl.kernels.strips import (
     multiply,
     respond,
     spread,
-    store,
     sum_row,
     weigh,
 )
@@ -77,34 +75,6 @@ def _field(first, last, up, A, C, b, weights, code, parameter, measured, out, su
             weigh(S, weights)
             blank(S, lead, rows, Wp)
             spread(T_C, shifts_C, S, part, i, rows, Wp, begin, end, out[n])
-
-
-def responses(up, A, b, code, parameter):
-    """(σ(Au + b), σ′(Au + b)), each (N, F, H, W)."""
-    (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
-    s, d = np.empty((2, N, F, Hp - h + 1, Wp - w + 1), up.dtype)
-    items = N * bands_of(Hp - h + 1, Wp, 1)[1]
-    share(_responses, items, up.size * A.size, up, A, b, code, parameter, s, d)
-    return s, d
-
-
-@over_items
-def _responses(first, last, up, A, b, code, parameter, s, d):
-    (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
-    H, lead, step, length = strips_of(F, h, w, Hp, Wp)
-    high, bands = bands_of(H, Wp, 1)
-    T, shifts = analysis_taps(A, Hp, Wp)
-    S, D = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-    for item in range(first, last):
-        n, begin, end = part_of(item, bands, high, H)
-        x = up[n].reshape(-1)
-        for i in range(begin, end, step):
-            rows = min(step, end - i)
-            respond(T, shifts, x[i * Wp :], b, S, lead, rows, Wp)
-            for k in range(F):
-                bend(S[k], D[k], code, parameter)
-            store(S, s[n], lead, i, rows, Wp)
-            store(D, d[n], lead, i, rows, Wp)
 
 
 def tangent(vp, A, C, d):
