@@ -1,4 +1,4 @@
-"""`python -m figures.benchmarks [--quick] [--only SECTION ...] [--output DIR]`: measure and print.
+"""`python -m figures.benchmarks [--quick] [--only SECTION ...]`: measure, save and print.
 
 Each section is saved as it ends; one that was interrupted loses nothing but itself. Libraries are
 called one after the other, never two at once, each with all cores.
@@ -15,7 +15,8 @@ from pathlib import Path
 from refimpl.storage import write_file
 
 HERE = Path(__file__).parents[1]
-SECTIONS = ("gradients", "products", "tasks", "dense", "memory", "cold_start", "scaling")
+BUDGET, TASKS_SHARE = 600.0, 0.6
+SECTIONS = ("gradients", "products", "tasks", "dense", "cold_start", "memory", "scaling")
 
 
 def prepare_libraries() -> None:
@@ -37,14 +38,15 @@ class Settings:
     size : tuple
         Rows and columns of an image.
     images, rounds : int
-    scaling_budget, count_budget : float
+    budget, scaling_budget, count_budget : float
+        Of the whole run, of `scaling`, and of counting the plain iteration of one task.
     tasks : tuple of (task, tied)
     targets : tuple of float
         Relative errors of dℓ/dθ.
     """
 
-    def __init__(self, quick: bool):
-        self.quick = quick
+    def __init__(self, quick: bool, budget: float = BUDGET):
+        self.quick, self.budget = quick, budget
         self.size, self.images = ((48, 40), 2) if quick else ((178, 218), 10)
         self.rounds = 3 if quick else 9
         self.scaling_budget, self.count_budget = (6.0, 4.0) if quick else (60.0, 20.0)
@@ -61,6 +63,7 @@ class Bench:
         from figures.benchmarks.problems import trained_parameters
 
         self.settings, self.output, self.say = settings, output, say
+        self.begin = time.perf_counter()
         self.theta = trained_parameters(output, settings.quick, say)
         self.path = output / "benchmark.json"
         self.results = json.loads(self.path.read_text()) if self.path.exists() else {}
@@ -95,33 +98,32 @@ class Bench:
         self.save(products=compare_products(self.problem(), self.settings.rounds))
 
     def tasks(self) -> None:
-        """Every task, saved one by one."""
+        """Every task that is begun within its share of the budget, saved error by error."""
         for task, tied in self.settings.tasks:
             problem = self.problem(task, tied)
+            if time.perf_counter() - self.begin > TASKS_SHARE * self.settings.budget:
+                self.say(f"task {problem.name}: left out, the budget is spent; --budget raises it")
+                continue
             self.say(f"task {problem.name}")
-            found = dict(self.results.get("tasks", {}))
-            found[problem.name] = self.one_task(problem)
-            self.save(tasks=found)
+            self.one_task(problem)
 
-    def one_task(self, problem) -> dict:
-        """All variants to both errors."""
+    def one_task(self, problem) -> None:
+        """All variants to every error."""
         from figures.benchmarks import iteration, tasks
         from figures.benchmarks.problems import find_reference
 
         problems = problem, problem.few(tasks.FEW)
-        cache = self.output / "references"
-        references = tuple(find_reference(p, cache) for p in problems)
+        references = tuple(find_reference(p, self.output / "references") for p in problems)
         self.say("  references solved")
         wanted, made, targets = self.settings.targets, tasks.Made(problems, references), {}
-        paper = iteration.extrapolate(
-            problems, references[1], wanted, self.settings.count_budget
-        )
+        paper = iteration.extrapolate(problems, references[1], wanted, self.settings.count_budget)
         self.say("  plain iteration counted")
         for target in wanted:
             rows = tasks.compare(self.variants(), made, target, self.say)
             tasks.add_ratio(paper[target], rows)
             targets[f"{target:g}"] = {"torch plain iteration": paper[target]} | rows
-        return {"targets": targets, "cross_check": list(references[0][2:])}
+            found = {"targets": targets, "cross_check": list(references[0][2:])}
+            self.save(tasks=self.results.get("tasks", {}) | {problem.name: found})
 
     def variants(self):
         """The variants in the forms that were fastest when products were timed."""
@@ -179,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     output = options.output or HERE / ("output-quick" if options.quick else "output")
     output.mkdir(parents=True, exist_ok=True)
     prepare_libraries()
-    bench = Bench(Settings(options.quick), output, say)
+    bench = Bench(Settings(options.quick, options.budget), output, say)
     for section in options.only or SECTIONS:
         say(section)
         getattr(bench, section)()
@@ -195,6 +197,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m figures.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small images, one task")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="measure only these sections")
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET, metavar="SECONDS",
+        help="no task is begun after 0.6 of it (%(default)g)",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where results go")
     return parser.parse_args(arguments)
 

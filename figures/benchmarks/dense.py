@@ -22,6 +22,7 @@ from refimpl.implicit import hypergradient
 from refimpl.results import BreakdownError, NotConvergedError
 
 PRESET, IMAGES, TARGET = "dense-denoising-relu-0.1", 100, 5e-6
+FIRST = 1e-6
 MEMORY, RIDGES, MOST = 5, (1e-4, 1e-10), 5_000
 
 
@@ -118,7 +119,7 @@ def compare(problem: Problem, say) -> dict:
     rows, fitted = {}, {}
     for name, solve in solves.items():
         try:
-            fitted[name] = Fitted(solve, 1.0, *fit(solve, goal, TARGET))
+            fitted[name] = Fitted(solve, 1.0, *fit(solve, goal, TARGET, FIRST))
         except (NotConvergedError, BreakdownError, torch.linalg.LinAlgError) as error:
             rows[name] = {"failed": str(error).splitlines()[0]}
         say(f"  {name}: {rows.get(name, {}).get('failed', 'tolerance found')}")

@@ -1,7 +1,8 @@
 """One task: for each variant the loosest tolerance that reaches the target error, then its time.
 
-The error is that of dℓ/dθ against the reference. Tolerances are tightened by √10 from loose ones
-until the error is reached; slow variants do so on `FEW` images, and where all images would take
+The error is that of dℓ/dθ against the reference. Tolerances are tightened by √10 until the error is
+reached: refimpl begins at `LOOSEST` times the target, every rival at √10 times refimpl's tolerance,
+which means the same residual. Slow variants do so on `FEW` images, and where all images would take
 longer than `LIMIT` they are timed on those few as well, times the ratio of the numbers of images.
 """
 
@@ -14,8 +15,8 @@ from figures.benchmarks.timing import interleaved, ratio, seconds
 from figures.benchmarks.variants import Solve, Variant
 from refimpl.results import BreakdownError, NotConvergedError
 
-FEW, LIMIT, MOST_ROUNDS, MOST_TRIES = 2, 20.0, 5, 14
-LOOSEST = 0.1  # the first tolerance tried, times the target
+FEW, LIMIT, MOST_ROUNDS, MOST_TRIES = 2, 15.0, 5, 14
+LOOSEST = 0.01
 TIGHTEN = 10**-0.5
 
 
@@ -39,9 +40,7 @@ class Fitted(NamedTuple):
     seconds: float
 
 
-def fit(
-    solve: Solve, reference: Reference, target: float, first: float | None = None
-) -> tuple[dict, float]:
+def fit(solve: Solve, reference: Reference, target: float, first: float) -> tuple[dict, float]:
     """Row and seconds at the loosest tolerance tried that reaches the target.
 
     Raises
@@ -49,7 +48,7 @@ def fit(
     NotConvergedError
         If no tolerance does.
     """
-    tol = first or LOOSEST * target
+    tol = first
     for _ in range(MOST_TRIES):
         found = []
         duration = seconds(lambda tol=tol, found=found: found.append(solve(tol)))
@@ -81,17 +80,24 @@ class Made:
         The problem whole and with few images.
     first_calls : dict from (name, which) to float
         Seconds of the first call, in which programs are compiled.
+    hints : dict from target to float
+        Where rivals begin.
     """
 
     def __init__(self, problems: tuple[Problem, Problem], references: tuple[Reference, Reference]):
         self.problems, self.references = problems, references
         self.solves: dict[tuple[str, int], Solve] = {}
         self.first_calls: dict[tuple[str, int], float] = {}
+        self.hints: dict[float, float] = {}
 
     @property
     def scale(self) -> float:
         """How many times more images the whole problem has."""
         return len(self.problems[0].truth) / len(self.problems[1].truth)
+
+    def first_tolerance(self, target: float) -> float:
+        """Where the search for a tolerance begins."""
+        return self.hints.get(target, LOOSEST * target)
 
     def solver(self, variant: Variant, which: int) -> Solve:
         """The variant's solver, called once at a loose tolerance when it is made."""
@@ -104,16 +110,17 @@ class Made:
 
 def prepare(variant: Variant, made: Made, target: float) -> Fitted:
     """Find the variant's tolerance; decide whether it is timed on all images or on few."""
-    first = None
+    first = made.first_tolerance(target)
     if variant.slow and made.scale > 1:
         solve = made.solver(variant, 1)
-        row, duration = fit(solve, made.references[1], target)
+        row, duration = fit(solve, made.references[1], target, first)
         first = row["tolerance"]
         if made.scale * duration > LIMIT:
             row |= {"images": len(made.problems[1].truth), "scaled": True}
             return Fitted(solve, made.scale, row, duration)
     solve = made.solver(variant, 0)
     row, duration = fit(solve, made.references[0], target, first)
+    made.hints.setdefault(target, row["tolerance"] / TIGHTEN)
     row |= {
         "images": len(made.problems[0].truth),
         "first_call_seconds": made.first_calls[variant.name, 0],

@@ -75,3 +75,5 @@ def draw_scaling(axes, axis: str, rows: list[dict]) -> None:
     power = 2 if axis == "size" else 1
     expected = rows[-1]["gradient_seconds"] * (x / x[-1]) ** power
     axes.loglog(x, expected, color=BLACK, linestyle=":", linewidth=0.8, label="proportional")
+    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.set_xticks([], minor=True)
