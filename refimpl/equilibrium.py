@@ -16,13 +16,13 @@ import numpy as np
 
 from refimpl import solvers
 from refimpl.arrays import Array, as_images, norm
-from refimpl.maps import Step, StepLinearization, TiedStep, largest_safe_step
+from refimpl.maps import Step, StepLinearization, TiedStep, largest_safe_step, parts_for
 from refimpl.operators import DenseBank
 from refimpl.parts import solve_in_parts
 from refimpl.preconditioners import FACTORED, choose_preconditioner, find_preconditioner
 from refimpl.results import BreakdownError, SolverResult
 
-# ‖u‖ / ‖u0‖ beyond which a zero of G is one at infinity.
+# ‖u‖ / ‖u0‖ beyond which an image may have run away.
 RUNAWAY = 1e3
 
 # Memory of Anderson's method where "auto" falls back on it.
@@ -87,9 +87,7 @@ def reconstruct(
         some = dict(method=method, tol=tol, preconditioner=preconditioner, **options)
         return _solve(step.images(part), u0[part], **some)
 
-    # A callback is shown the whole batch.
-    whole = [slice(0, len(u0))]
-    return solve_in_parts(solve, whole if options.get("callback") else step.parts())
+    return solve_in_parts(solve, parts_for(step, options))
 
 
 def _solve(step: Step, u0: Array, *, method: str, preconditioner: str | None, **options):
@@ -97,7 +95,28 @@ def _solve(step: Step, u0: Array, *, method: str, preconditioner: str | None, **
         return _auto(step, u0, preconditioner=preconditioner, **options)
     if preconditioner is not None:
         options["preconditioner"] = _builder(step, u0, preconditioner)
-    return RUNNERS[method](step, u0, **options)
+    return _without_runaways(RUNNERS[method](step, u0, **options), step, u0)
+
+
+def _without_runaways(result: SolverResult, step: Step, u0: Array) -> SolverResult:
+    """The result, in which images that ran away did not converge.
+
+    Where σ is bounded and K hides pixels, the relative residual τ‖G‖ / ‖u‖ falls because ‖u‖ grows.
+    An image ran away if ‖u‖ > 1e3 max(‖u0‖, ‖Kᵀy‖) and ‖G(u)‖ > r^(3/4) ‖G(u0)‖, r its residual.
+    """
+    start = np.maximum(norm(u0), norm(step.datafit.operator.adjoint(step.datafit.y)))
+    away = result.converged & (norm(result.x) > RUNAWAY * start)
+    if not away.any():
+        return result
+    before, after = (norm(step.direction(u)) for u in (u0, result.x))
+    away &= after > result.residuals**0.75 * before
+    if not away.any():
+        return result
+    return result._replace(
+        converged=result.converged & ~away,
+        message=f"{result.message}; but {away.sum()} images ran away, to more than {RUNAWAY:g} "
+        "times the size of their start, where G is not small: no fixed point was found",
+    )
 
 
 def _auto(step: Step, u0: Array, *, preconditioner: str | None, tol: float, **options):
@@ -185,21 +204,6 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
     )
 
 
-def _newton_krylov(step: Step, u0: Array, **options) -> SolverResult:
-    """Newton-Krylov, refused where it ran away: G can vanish at infinity, where σ → 0."""
-    result = solvers.newton_krylov(
-        step.linearize, u0, step=step.tau, safeguard=_safeguarded, **options
-    )
-    away = (norm(u0) > 0) & (norm(result.x) > RUNAWAY * norm(u0))
-    if not away.any():
-        return result
-    return result._replace(
-        converged=result.converged & ~away,
-        message=f"{result.message}; {away.sum()} images ended more than {RUNAWAY:g} times as far "
-        "from 0 as they began: no fixed point, use picard or anderson",
-    )
-
-
 def _safeguarded(linearization: StepLinearization, previous: Array | None):
     return linearization.safeguarded(previous)
 
@@ -211,7 +215,9 @@ def _objective(step: TiedStep):
 RUNNERS = {
     "picard": _picard,
     "anderson": _anderson,
-    "newton_krylov": _newton_krylov,
+    "newton_krylov": lambda step, u0, **options: solvers.newton_krylov(
+        step.linearize, u0, step=step.tau, safeguard=_safeguarded, **options
+    ),
     "nesterov": lambda step, u0, **options: solvers.nesterov(
         step.gradient, u0, step=step.tau, **options
     ),

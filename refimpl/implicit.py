@@ -25,7 +25,7 @@ import numpy as np
 
 from refimpl import solvers
 from refimpl.arrays import Array, as_images, norm
-from refimpl.maps import Step, StepLinearization, TiedStepLinearization
+from refimpl.maps import Step, StepLinearization, TiedStepLinearization, parts_for
 from refimpl.parameters import Parameters, add
 from refimpl.parts import solve_in_parts
 from refimpl.preconditioners import choose_preconditioner, find_preconditioner
@@ -151,7 +151,7 @@ def solve_adjoint(
             f"loss_gradient: shape is {loss_gradient.shape}, expected {linearization.u.shape}, "
             "that of the state"
         )
-    parts = linearization.step.parts()
+    parts = parts_for(linearization.step, options)
     some = dict(method=method, tol=tol, preconditioner=preconditioner, **options)
 
     def solve(part: slice) -> SolverResult:

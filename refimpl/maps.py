@@ -27,6 +27,8 @@ from refimpl.solvers import singular_triplet, spectral_radius
 # Values of images that are solved together.
 PART = 32768
 
+MILD = 1e5
+
 
 @dataclass(frozen=True)
 class Step:
@@ -151,7 +153,7 @@ class StepLinearization:
 
         J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes`.
         """
-        return replace(self, field=self.field.safeguarded(previous))
+        return replace(self, field=self.field.safeguarded(previous, single=is_mild(self.step)))
 
     def images(self, part: slice) -> "StepLinearization":
         """That of some of the images, which computes anew what it needs."""
@@ -203,6 +205,12 @@ class TiedStepLinearization(StepLinearization):
         return self.direction_jvp(v)
 
 
+def parts_for(step: Step, options: dict) -> list[slice]:
+    """The parts of a batch, or the whole where options of a solver speak of all its images."""
+    speaks = any(options.get(name) is not None for name in ("callback", "reference", "x0"))
+    return [slice(0, len(step.datafit.y))] if speaks else step.parts()
+
+
 def random_image(u: Array) -> Array:
     """A fixed random start for spectral iterations on a batch of one.
 
@@ -235,6 +243,17 @@ def lipschitz_bound(step: Step) -> float:
 def slope_bound(step: Step) -> float:
     """|γ| max|w| sup|σ′|."""
     return strength(step) * step.field.potential.sup_second
+
+
+def is_mild(step: Step) -> bool:
+    """Whether ‖∂F‖ ≤ 1e5 λ for every u, so that float32 rounds ∂F by less than λ/100.
+
+    A bank of h × w filters has at most √(h w) times the norm of its coefficients, but for pixels
+    that a boundary repeats.
+    """
+    theta, sides = step.field.parameters, step.field.bank.coefficients_shape[2:]
+    size = np.linalg.norm(theta.A) * np.linalg.norm(theta.synthesis) * np.prod(sides)
+    return bool(slope_bound(step) * size <= MILD * step.datafit.lam)
 
 
 def strength(step: Step) -> float:

@@ -67,4 +67,5 @@ def _message(results: list[SolverResult], parts: list[slice]) -> str:
 
 def _name(part: slice) -> str:
     last = part.stop - 1
-    return f"image {last}" if part.start == last else f"images {part.start} to {last}"
+    which = f"image {last}" if part.start == last else f"images {part.start} to {last}"
+    return f"{which}, here counted from 0"

@@ -50,13 +50,18 @@ class SolverResult(NamedTuple):
         return bool(np.all(self.converged))
 
 
-def continued(first: SolverResult, second: SolverResult, message: str) -> SolverResult:
-    """Two runs as one: images that converged in the first keep its outcome; work adds up."""
-    done = first.converged
+def continued(
+    first: SolverResult, second: SolverResult, done: np.ndarray, message: str
+) -> SolverResult:
+    """Two runs as one: images `done` in the first keep its outcome; work adds up.
+
+    So do images that the second leaves unconverged with a residual no smaller than the first's.
+    """
+    done = done | (~second.converged & (first.residuals <= second.residuals))
     column = done.reshape((-1,) + (1,) * (first.x.ndim - 1))
     return SolverResult(
         np.where(column, first.x, second.x),
-        done | second.converged,
+        np.where(done, first.converged, second.converged),
         first.iterations + np.where(done, 0, second.iterations),
         np.where(done, first.residuals, second.residuals),
         first.evaluations + second.evaluations,

@@ -12,7 +12,9 @@ from refimpl.equilibrium import ANY_MODEL, TIED_ONLY, reconstruct
 from refimpl.fields_of_experts import make_field
 from refimpl.identities.problems import OPERATORS, problem
 from refimpl.maps import largest_safe_step, make_step
-from refimpl.parameters import Parameters
+from refimpl.operators import DenseBank, FilterBank, Mask, Matrix
+from refimpl.parameters import Parameters, make_parameters
+from refimpl.potentials import LogCosh
 from refimpl.results import BreakdownError
 from strategies import generator, normal, seeds
 
@@ -212,3 +214,35 @@ def test_newton_krylov_that_runs_to_infinity_is_no_fixed_point(monkeypatch):
     monkeypatch.setattr(equilibrium.solvers, "newton_krylov", far)
     result = reconstruct(step, method="newton_krylov")
     assert not result.converged.any() and "no fixed point" in result.message
+
+
+def saturated(amplitude):
+    """Dense rows, hidden pixels, and data at which σ is saturated: d̄ is near 0 at the start."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((50, 36)) / 6
+    K = Mask(rng.random((6, 6)) < 0.6, (1, 6, 6))
+    y = K.matvec(amplitude * rng.standard_normal((1, 1, 6, 6)))
+    field = make_field(DenseBank((1, 6, 6), 50), LogCosh(), make_parameters(A, gamma=0.7))
+    return make_step(DataFit(K, y), field, 0.1)
+
+
+def test_images_that_ran_away_are_not_called_converged_and_auto_finds_the_fixed_point():
+    step = saturated(30.0)
+    away = reconstruct(step, method="anderson", preconditioner="cholesky", tol=1e-10)
+    found = reconstruct(step, method="auto", tol=1e-10)
+    # The relative residual is small because ‖u‖ is large; that G is not small tells it.
+    assert np.abs(away.x).max() > 1e6 and away.residuals.max() <= 1e-10
+    assert not away.all_converged and "ran away" in away.message
+    assert found.all_converged and np.abs(step.direction(found.x)).max() <= 1e-6
+
+
+def test_a_small_start_is_no_sign_of_running_away():
+    """With K = 0.001 I the start Kᵀy is far smaller than the solution."""
+    K = Matrix(1e-3 * np.eye(36), (1, 6, 6))
+    bank = FilterBank((1, 6, 6), (2, 3, 3))
+    A = 0.1 * np.random.default_rng(1).standard_normal(bank.coefficients_shape)
+    y = K.matvec(np.random.default_rng(0).standard_normal((1, 1, 6, 6)))
+    step = make_step(DataFit(K, y, 1e6), make_field(bank, LogCosh(), make_parameters(A)), 0.1)
+    result = reconstruct(step, method="newton", tol=1e-9)
+    assert np.linalg.norm(result.x) > 1e3 * np.linalg.norm(K.adjoint(y))
+    assert result.all_converged

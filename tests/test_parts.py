@@ -7,7 +7,7 @@ from refimpl import maps
 from refimpl.datafit import DataFit
 from refimpl.equilibrium import reconstruct
 from refimpl.fields_of_experts import make_field
-from refimpl.implicit import hypergradient
+from refimpl.implicit import hypergradient, solve_adjoint
 from refimpl.maps import make_step
 from refimpl.operators import DenseBank, FilterBank, Identity
 from refimpl.parameters import make_parameters
@@ -49,17 +49,19 @@ def test_parts_give_the_result_of_the_whole(threads):
     for name in ("x", "converged", "iterations", "residuals", "history"):
         np.testing.assert_array_equal(getattr(result, name), getattr(whole, name))
     assert result.evaluations == whole.evaluations and result.products == whole.products
-    assert result.message.startswith("3 parts, the slowest: images 3 to 4: picard: all 2 images")
+    expected = "3 parts, the slowest: images 3 to 4, here counted from 0: picard: all 2 images"
+    assert result.message.startswith(expected)
 
 
 def test_a_part_that_fails_is_named():
     result = solve_in_parts(halving([0.1, 0.1, 0.99, 0.1, 0.1]), PARTS)
     assert result.converged.tolist() == [True, True, False, True, True]
-    assert "3 parts, 1 of them failed: image 2: picard: 1 of 1 images" in result.message
+    expected = "3 parts, 1 of them failed: image 2, here counted from 0: picard: 1 of 1 images"
+    assert result.message.startswith(expected)
 
 
 def test_a_part_that_breaks_down_is_named():
-    with pytest.raises(BreakdownError, match="images 3 to 4: picard"):
+    with pytest.raises(BreakdownError, match=r"images 3 to 4, here counted from 0: picard"):
         solve_in_parts(halving([0.1, 0.1, 0.1, 0.1, np.inf]), PARTS)
 
 
@@ -96,3 +98,12 @@ def test_a_callback_sees_the_whole_batch(monkeypatch):
 def test_starts_of_another_batch_are_refused():
     with pytest.raises(ValueError, match="2 images, but y holds data of 5"):
         reconstruct(make(), np.zeros((2, *IMAGE)))
+
+
+def test_options_that_speak_of_every_image_keep_the_batch_whole(monkeypatch):
+    monkeypatch.setattr(maps, "PART", 1)
+    step = make()
+    star = reconstruct(step, method="picard", tol=1e-6, reference=np.full(5, 2.0))
+    assert star.all_converged and star.message.startswith("picard: all 5 images")
+    lin, x0 = step.linearize(star.x), np.ones_like(star.x)
+    assert solve_adjoint(lin, star.x, tol=1e-6, x0=x0).message.startswith("cg: all 5 images")

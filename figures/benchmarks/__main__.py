@@ -20,7 +20,12 @@ SECTIONS = ("gradients", "products", "tasks", "dense", "cold_start", "memory", "
 
 
 def prepare_libraries() -> None:
-    """All cores for torch, float64 for JAX, which never looks for other devices."""
+    """All cores for torch, float64 for JAX, which never looks for other devices.
+
+    Threads of torch sleep when they have nothing to do: else they would turn idle loops on a core
+    while the next library is timed.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax
     import torch

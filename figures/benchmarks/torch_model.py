@@ -189,13 +189,3 @@ class Model:
         _, _, h, w = shape = self.A.taps.shape
         padded = pad(u, (h // 2, w // 2))
         return torch.nn.grad.conv2d_weight(padded, shape, z)[:, 0]
-
-
-def fastest_form(plain: Plain, dtype: torch.dtype, clock: Callable[[Callable], float]) -> dict:
-    """Seconds of one product with J in each form, as `clock` measures them."""
-    d = torch.ones(len(plain.y), len(plain.A), *plain.y.shape[1:], dtype=dtype)
-    seconds = {}
-    for form in FORMS:
-        model = Model(plain, form, dtype)
-        seconds[form] = clock(lambda model=model: model.jvp(d, model.y))
-    return seconds

@@ -5,8 +5,8 @@
     jvp(f, (x,), (v,))    f(x),  ∂f v
 
 All three are functions of torch.func, which would do alone; but its first `grad` or `vjp` loads
-torch's compiler, which takes seconds. They nest: ∇f, (∂f)ᵀ w and ∂f v can be differentiated again,
-but not the f(x) that `vjp` returns.
+torch's compiler, which takes seconds. ∇f and (∂f)ᵀ w can be differentiated again, by all three, and
+∂f v by `grad` and `vjp`; the f(x) that `vjp` returns cannot.
 """
 
 from collections.abc import Callable
@@ -43,9 +43,11 @@ def vjp(f: Callable[[Any], Any], x: Any) -> tuple[Any, Pull]:
 
     def pull(w: Any) -> tuple[Any]:
         with torch.enable_grad():
-            # Of ⟨f(x), w⟩, because torch loads SymPy to look at the shape of a cotangent.
+            # Of ⟨f(x), w⟩, because torch loads SymPy to look at the shape of a cotangent; the last
+            # term gives an f that does not depend on x the gradient 0.
+            paired = pairing(value, w) + 0 * sum(leaf.sum() for leaf in leaves)
             gradients = torch.autograd.grad(
-                pairing(value, w), leaves, create_graph=True, materialize_grads=True
+                paired, leaves, create_graph=True, materialize_grads=True
             )
         return (gradients[0] if names is None else dict(zip(names, gradients)),)
 

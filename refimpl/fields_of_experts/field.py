@@ -126,12 +126,15 @@ class FieldLinearization:
         field, engine = self.field, self.field._engine(self.u)
         return make_jacobian(engine, field.bank, field.potential, field.parameters, self.slopes)
 
-    def safeguarded(self, previous: Array | None) -> "FieldLinearization":
+    def safeguarded(
+        self, previous: Array | None, *, single: bool = False
+    ) -> "FieldLinearization":
         """This with slopes that do not overshoot (`refimpl.fields_of_experts.slopes`).
 
-        Its jvp, vjp and `jacobian` are no longer those of F: Newton's method steps with them.
+        Its jvp, vjp and `jacobian` are no longer those of F: Newton's method steps with them. They
+        may be computed in float32 if `single`.
         """
-        slopes = Slopes.safeguarded(self.field.potential, self.u, previous)
+        slopes = Slopes.safeguarded(self.field.potential, self.u, previous, single)
         return self if slopes.rule == self.slopes.rule else replace(self, slopes=slopes)
 
     def jvp(self, v: Array) -> Array:

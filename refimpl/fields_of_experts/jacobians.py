@@ -17,7 +17,6 @@ from refimpl import kernels
 from refimpl.arrays import Array
 from refimpl.fields_of_experts import fused
 from refimpl.fields_of_experts.slopes import Slopes
-from refimpl.kernels import NEWTON
 from refimpl.parameters import Parameters
 
 
@@ -61,7 +60,7 @@ class StencilJacobian:
     """∂F by its stencil S (N, offsets, margin + Hp·Wp): all offsets, or half of them when tied.
 
     With other slopes than σ′ it is only a model that Newton's method steps with, and S is float32
-    where that holds the numbers: the steps differ by its rounding, the solution does not.
+    where `slopes.single` says that its rounding does not matter.
 
     Parameters
     ----------
@@ -127,18 +126,22 @@ class StencilJacobian:
 
 
 def stencil_arrays(bank, theta: Parameters, slopes: Slopes) -> tuple[Array, ...]:
-    """Padded u and u⁻, A, C, b and γ w, in float32 if the Jacobian is a model and they fit."""
+    """Padded u and u⁻, A, C, b and γ w, in float32 where they fit and `slopes` allow it.
+
+    What fits is decided by θ alone, so that no image depends on the others of its batch.
+    """
     images = bank.padding.matvec(slopes.u), bank.padding.matvec(slopes.before)
-    arrays = (*images, theta.A, theta.synthesis, theta.b, theta.gamma * theta.weights)
-    if slopes.rule == NEWTON or not all(map(fits_single, arrays)):
-        return arrays
-    return tuple(x.astype(np.float32) for x in arrays)
+    coefficients = theta.A, theta.synthesis, theta.b, theta.gamma * theta.weights
+    arrays = (*images, *coefficients)
+    if slopes.single and all(map(fits_single, coefficients)):
+        return tuple(x.astype(np.float32) for x in arrays)
+    return arrays
 
 
 def fits_single(x: Array) -> bool:
     """Whether the largest magnitude of `x` is 0 or far from where float32 ends."""
     largest = np.abs(x).max()
-    return bool(largest == 0 or 1e-12 <= largest <= 1e12)
+    return bool(largest == 0 or 1e-6 <= largest <= 1e6)
 
 
 def stencil_offsets(filter_shape: tuple[int, int], tied: bool) -> int:

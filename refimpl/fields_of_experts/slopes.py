@@ -2,8 +2,9 @@
 
 Where σ saturates, σ′(z) = 0 says nothing of where the potential bends, and Newton's step from there
 overshoots. For the potentials of `MAJORIZED`, t ↦ φ(√t) is concave, so that the quadratic of slope
-ψ(z) = σ(z)/z ≥ σ′(z) that touches φ at z lies above φ everywhere: steps with ψ (iteratively
-reweighted least squares) always descend, but converge slowly. With the last iterate z⁻,
+ψ(z) = σ(z)/z ≥ σ′(z) that touches φ at z lies above φ everywhere: tied and with w ≥ 0, steps with
+ψ (iteratively reweighted least squares) always descend, but converge slowly. With the last iterate
+z⁻,
 
     d = ρ σ′(z) + (1 − ρ) ψ(z),    ρ = (σ(z⁻) + σ′(z⁻)(z − z⁻)) / σ(z), clipped to [0, 1],
 
@@ -35,11 +36,14 @@ class Slopes(NamedTuple):
     rule : NEWTON, MAJORIZING or BLENDED
     previous : array (N, C, H, W) or None
         u⁻, for BLENDED.
+    single : bool
+        Whether a Jacobian with them may be held in float32.
     """
 
     u: Array
     rule: int = NEWTON
     previous: Array | None = None
+    single: bool = False
 
     @property
     def before(self) -> Array:
@@ -52,11 +56,11 @@ class Slopes(NamedTuple):
         return self._replace(u=self.u[part], previous=previous)
 
     @classmethod
-    def safeguarded(cls, potential, u: Array, previous: Array | None) -> "Slopes":
+    def safeguarded(cls, potential, u: Array, previous: Array | None, single: bool) -> "Slopes":
         """BLENDED; MAJORIZING without u⁻; NEWTON for potentials outside `MAJORIZED`."""
         if potential.name not in MAJORIZED:
             return cls(u)
-        return cls(u, MAJORIZING) if previous is None else cls(u, BLENDED, previous)
+        return cls(u, MAJORIZING if previous is None else BLENDED, previous, single)
 
 
 def slopes_by_rule(potential, z: Array, before: Array, rule: int) -> Array:

@@ -8,7 +8,8 @@ Shapes: `up`, `vp`, `qp` and padded results (N, C, H+h-1, W+w-1); filters A, C (
 b, weights (F,); d (N, F, H, W). Each strip of responses is computed, used and forgotten, so no
 array of the size of all responses is made unless it is the result. `code` and `parameter` name
 the potential. Arrays are C-contiguous and of one dtype, float32 or float64; energies and gradients
-of parameters are summed in float64. Kernels validate nothing.
+of parameters are summed in it along a strip, and in float64 over the strips. Kernels validate
+nothing.
 """
 
 import numpy as np

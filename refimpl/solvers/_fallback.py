@@ -19,7 +19,7 @@ def with_fallback(name: str, first: Solve, second: Solve) -> SolverResult:
     Raises
     ------
     BreakdownError
-        If `second` breaks down too.
+        If both break down.
     """
     try:
         result = first()
@@ -27,8 +27,11 @@ def with_fallback(name: str, first: Solve, second: Solve) -> SolverResult:
         other = second()
         return other._replace(message=f"{name} broke down ({error}); {other.message}")
     result = result._replace(message=f"{name}; {result.message}")
-    rounded = result.residuals <= ROUNDING_FACTOR * np.finfo(result.x.dtype).eps
-    if (result.converged | rounded).all():
+    done = result.converged | (result.residuals <= ROUNDING_FACTOR * np.finfo(result.x.dtype).eps)
+    if done.all():
         return result
-    other = second()
-    return continued(result, other, f"{result.message}; then {other.message}")
+    try:
+        other = second()
+    except BreakdownError as error:
+        return result._replace(message=f"{result.message}; then {error}")
+    return continued(result, other, done, f"{result.message}; then {other.message}")

@@ -180,7 +180,9 @@ def mixing_weights(gram: Array, ridge: float, relative: bool) -> Array:
     shift = ridge * (np.trace(gram, axis1=1, axis2=2) / size if relative else np.ones(len(gram)))
     matrix = gram + shift[:, None, None] * identity
     scale = 1 / np.sqrt(np.einsum("nii->ni", matrix))
-    values, vectors = np.linalg.eigh(matrix * scale[:, :, None] * scale[:, None, :])
+    matrix = matrix * scale[:, :, None] * scale[:, None, :]
+    unusable |= ~np.isfinite(matrix).all(axis=(1, 2))
+    values, vectors = np.linalg.eigh(np.where(unusable[:, None, None], identity, matrix))
     singular = unusable | (values[:, 0] <= size * np.finfo(float).eps)
     safe = np.where(singular[:, None], 1, values)
     projected = (vectors.swapaxes(1, 2) @ scale[:, :, None]) / safe[:, :, None]

@@ -8,11 +8,11 @@ Both stop each image by the residual that all forward solvers share,
     r(u) = τ ‖g(u)‖ / max(‖u‖, ‖u0‖),   g = ∇E or G        (0/0 = 0).
 
 The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it is with missing
-pixels and saturated potentials: ‖d‖ ≤ 10 max(‖u‖, ‖u0‖) for positive semidefinite H. It vanishes
-with g, so that convergence stays superlinear. The systems are solved to the relative residual
-η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
-decrease is finite and decreases, else it is shortened; with a safeguard, ‖G‖ need only fall below
-the largest of its last 5 values.
+pixels and saturated potentials: for positive semidefinite H, ‖d‖ ≤ max(10, r) max(‖u‖, ‖u0‖).
+It vanishes with g, so that convergence stays superlinear. The systems are solved to the relative
+residual η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it
+must decrease is finite and decreases, else it is shortened; with a safeguard, ‖G‖ need only fall
+below the largest of its last 5 values.
 
 Not here: the Hessian and Jacobian products (`refimpl.maps`).
 
