@@ -54,7 +54,8 @@ def as_finite(x: Array, name: str) -> Array:
     if not np.isfinite(x).all():
         raise ValueError(
             f"{name}: {np.count_nonzero(~np.isfinite(x))} of {x.size} values are NaN or infinite; "
-            "replace them (missing pixels of y: by any number, with a Mask operator)"
+            "replace them"
+            + (" (missing pixels: by any number, with a Mask operator)" if name == "y" else "")
         )
     return x
 
@@ -76,7 +77,8 @@ def same_dtype(**arrays: Array | None) -> np.dtype:
 
 def positive(value: float, name: str) -> float:
     """Return `value` as a float if it is finite and greater than zero."""
-    if not (np.isscalar(value) and np.isfinite(value) and value > 0):
+    number = np.isscalar(value) and not isinstance(value, (str, bytes))
+    if not (number and np.isfinite(value) and value > 0):
         raise ValueError(f"{name}: given {value!r}, expected a finite number greater than 0")
     return float(value)
 

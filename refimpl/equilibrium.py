@@ -52,7 +52,8 @@ def reconstruct(
         "auto", one of `ANY_MODEL`, or of `TIED_ONLY` for a `TiedStep`. "auto" chooses by the model;
         the result's message says what, and whether it fell back on another.
     tol : float
-        Relative residual to reach for each image.
+        Relative residual ‖T(u) − u‖ / max(‖u‖, ‖u0‖) to reach for each image. It scales with τ, and
+        ‖u − u*‖ / ‖u*‖ may be far larger.
     preconditioner : "jacobi", "circulant", "cholesky" or None
         For `newton`, `newton_krylov`, `anderson` (with that of the start), and "auto", where it
         replaces the one chosen.
@@ -95,15 +96,19 @@ def _solve(step: Step, u0: Array, *, method: str, preconditioner: str | None, **
         return _auto(step, u0, preconditioner=preconditioner, **options)
     if preconditioner is not None:
         options["preconditioner"] = _builder(step, u0, preconditioner)
-    return _without_runaways(RUNNERS[method](step, u0, **options), step, u0)
+    return _judged(RUNNERS[method](step, u0, **options), step, u0)
 
 
-def _without_runaways(result: SolverResult, step: Step, u0: Array) -> SolverResult:
-    """The result, in which images that ran away did not converge.
+def _judged(result: SolverResult, step: Step, u0: Array) -> SolverResult:
+    """The result, in which images that ran away did not converge, and those that never left u0 are
+    mentioned.
 
     Where σ is bounded and K hides pixels, the relative residual τ‖G‖ / ‖u‖ falls because ‖u‖ grows.
     An image ran away if ‖u‖ > 1e3 max(‖u0‖, ‖Kᵀy‖) and ‖G(u)‖ > r^(3/4) ‖G(u0)‖, r its residual.
     """
+    if result.converged.any() and (result.iterations[result.converged] == 0).any():
+        stopped = "; some stopped at the start, whose residual scales with tau and may say little"
+        result = result._replace(message=result.message + stopped)
     start = np.maximum(norm(u0), norm(step.datafit.operator.adjoint(step.datafit.y)))
     away = result.converged & (norm(result.x) > RUNAWAY * start)
     if not away.any():

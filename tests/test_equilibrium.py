@@ -246,3 +246,9 @@ def test_a_small_start_is_no_sign_of_running_away():
     result = reconstruct(step, method="newton", tol=1e-9)
     assert np.linalg.norm(result.x) > 1e3 * np.linalg.norm(K.adjoint(y))
     assert result.all_converged
+
+
+def test_a_step_so_small_that_the_start_passes_is_mentioned():
+    step = make().step
+    result = reconstruct(replace(step, tau=1e-12), method="auto", tol=1e-6)
+    assert (result.iterations == 0).all() and "stopped at the start" in result.message

@@ -383,3 +383,9 @@ def test_mixed_precision_is_refused():
     ):
         with pytest.raises(TypeError, match="float32|int64"):
             call()
+
+
+@pytest.mark.parametrize("image, filters", [((1, 1, 8, 8), (2, 3, 3)), ((1, 8, 8), (2, 1, 3, 3))])
+def test_a_bank_says_which_shape_has_an_axis_too_many(image, filters):
+    with pytest.raises(ValueError, match=r"expected \(C, H, W\).*expected \(F, h, w\)"):
+        FilterBank(image, filters)

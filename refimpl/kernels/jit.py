@@ -81,7 +81,7 @@ class Announcement(event.Listener):
         if not Announcement.said:
             Announcement.said = True
             logging.getLogger("refimpl").warning(
-                "compiling loops for this machine: up to a minute, once; the code is kept on disk"
+                "compiling loops for this machine: up to a minute; the code is kept on disk"
             )
 
     def on_end(self, event):

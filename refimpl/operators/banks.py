@@ -106,6 +106,11 @@ class FilterBank:
         *,
         compiled: bool = True,
     ):
+        if len(image_shape) != 3 or len(filter_shape) != 3:
+            raise ValueError(
+                f"FilterBank: image_shape is {tuple(image_shape)}, expected (C, H, W); "
+                f"filter_shape is {tuple(filter_shape)}, expected (F, h, w)"
+            )
         F, h, w = filter_shape
         if h % 2 == 0 or w % 2 == 0 or min(F, h, w) < 1:
             raise ValueError(
