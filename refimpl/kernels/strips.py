@@ -4,7 +4,6 @@ Responses of a strip are rows of a matrix S (F, lead + rows Wp), where row i of 
 lead + i Wp (see `refimpl.kernels.taps`).
 """
 
-
 from refimpl.kernels.blocks import combine
 from refimpl.kernels.jit import reduction, row_function
 
