@@ -1,7 +1,7 @@
 """Banks and fields through compiled kernels against the plain NumPy definitions.
 
-In float32 the kernels accumulate in float64 and the definitions do not, so the definitions are
-evaluated in float64 and the kernels may differ by what float32 rounds.
+In float32 kernels and definitions add in different orders, so the definitions are evaluated in
+float64, and the kernels may differ from them by what float32 rounds.
 """
 
 import numpy as np
