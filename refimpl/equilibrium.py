@@ -209,7 +209,7 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
     )
 
 
-def _safeguarded(linearization: StepLinearization, previous: Array | None):
+def _safeguarded(linearization: StepLinearization, previous: StepLinearization | None):
     return linearization.safeguarded(previous)
 
 

@@ -148,12 +148,13 @@ class StepLinearization:
         """(∂_u T)ᵀ q = q − τ Jᵀ q, E8."""
         return q - self.step.tau * self.direction_vjp(q)
 
-    def safeguarded(self, previous: Array | None) -> "StepLinearization":
-        """This with Newton's slopes only as far as the step from `previous` confirms them.
+    def safeguarded(self, previous: "StepLinearization | None") -> "StepLinearization":
+        """This with Newton's slopes only as far as `previous`, the model before, was right about u.
 
         J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes`.
         """
-        return replace(self, field=self.field.safeguarded(previous, single=is_mild(self.step)))
+        before = None if previous is None else previous.field
+        return replace(self, field=self.field.safeguarded(before, single=is_mild(self.step)))
 
     def images(self, part: slice) -> "StepLinearization":
         """That of some of the images, which computes anew what it needs."""

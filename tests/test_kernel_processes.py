@@ -35,13 +35,14 @@ def outputs(dtype, shapes=SMALL):
         settings = potential.code, potential.parameter
         yield from kernels.parameters(up, qp, A, C, b, w, *settings)
         yield from kernels.field(up, A, C, b, w, *settings, True)
-        yield kernels.model_slopes(up, up, A, b, kernels.NEWTON, *settings)
-        yield kernels.model_slopes(up, qp, A, b, kernels.MAJORIZING, *settings)
+        yield kernels.slopes(up, A, b, *settings)
+        yield kernels.safeguarded_lines(up, np.stack([z, d]), A, b, *settings)
+        yield kernels.stencil(up1, None, A1, C1, b, w, *settings, False)[0]
         for half in (False, True):
-            rule = int(half) * kernels.BLENDED
-            S, sums = kernels.stencil(up1, up1 + 1, A1, C1, b, w, rule, *settings, half)
-            yield S
-            yield sums
+            S, sums, lines = kernels.stencil(
+                up1, np.stack([z, d]), A1, C1, b, w, *settings, half
+            )
+            yield from (S, sums, lines)
             margin, last = S.shape[2] - up1[0].size, len(S[0]) - 1
             terms = np.array([[0, 0, 1], [last, -1, margin], [last, 0, -margin]])
             yield kernels.stencil_product(up1, terms, S, margin)
@@ -81,7 +82,7 @@ for run in range(11):
 """
     run_in_new_process(code, OMP_NUM_THREADS="2")
     with np.load(tmp_path / "0.npz") as one_thread:
-        assert len(one_thread.files) == 4 + 14 * len(POTENTIALS)
+        assert len(one_thread.files) == 4 + 17 * len(POTENTIALS)
         for run in range(1, 11):
             with np.load(tmp_path / f"{run}.npz") as two_threads:
                 for key, expected in one_thread.items():

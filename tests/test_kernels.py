@@ -102,8 +102,7 @@ def preactivation(problem):
 
 def slopes(up, A, b, potential):
     """σ′ at all responses."""
-    settings = kernels.NEWTON, potential.code, potential.parameter
-    return kernels.model_slopes(up, up, A, b, *settings)
+    return kernels.slopes(up, A, b, potential.code, potential.parameter)
 
 
 def energy(up, A, b, w, potential):

@@ -8,7 +8,7 @@ arrays, which is what the complex-step check needs.
 import numpy as np
 
 from refimpl.arrays import Array
-from refimpl.fields_of_experts.slopes import Slopes, slopes_by_rule
+from refimpl.fields_of_experts.slopes import Slopes, safeguarded_lines
 from refimpl.parameters import Parameters
 
 
@@ -35,10 +35,15 @@ def responses(bank, potential, theta: Parameters, u: Array) -> tuple[Array, Arra
     return potential.derivative(z), potential.second_derivative(z)
 
 
-def model_slopes(bank, potential, theta: Parameters, slopes: Slopes) -> Array:
-    """σ′(z) or the safeguarded slopes, for all responses."""
-    z, before = (preactivation(bank, theta, x) for x in (slopes.u, slopes.before))
-    return slopes_by_rule(potential, z, before, slopes.rule)
+def model_slopes(
+    bank, potential, theta: Parameters, slopes: Slopes
+) -> tuple[Array, Array | None]:
+    """(d, lines) for all responses: σ′(z) and None, or the safeguarded slopes and their lines."""
+    z = preactivation(bank, theta, slopes.u)
+    if slopes.lines is None:
+        return potential.second_derivative(z), None
+    lines = safeguarded_lines(potential, z, slopes.lines)
+    return lines[1], lines
 
 
 def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:

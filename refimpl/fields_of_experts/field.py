@@ -20,7 +20,7 @@ from refimpl.fields_of_experts.jacobians import (
     StencilJacobian,
     make_jacobian,
 )
-from refimpl.fields_of_experts.slopes import Slopes
+from refimpl.fields_of_experts.slopes import MAJORIZED, Slopes
 from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.banks import is_complex
 from refimpl.operators.base import check_shape
@@ -127,15 +127,19 @@ class FieldLinearization:
         return make_jacobian(engine, field.bank, field.potential, field.parameters, self.slopes)
 
     def safeguarded(
-        self, previous: Array | None, *, single: bool = False
+        self, previous: "FieldLinearization | None", *, single: bool = False
     ) -> "FieldLinearization":
         """This with slopes that do not overshoot (`refimpl.fields_of_experts.slopes`).
 
-        Its jvp, vjp and `jacobian` are no longer those of F: Newton's method steps with them. They
-        may be computed in float32 if `single`.
+        Its jvp, vjp and `jacobian` are no longer those of F: Newton's method steps with them, the
+        last time with those of `previous`. They may be computed in float32 if `single`.
         """
-        slopes = Slopes.safeguarded(self.field.potential, self.u, previous, single)
-        return self if slopes.rule == self.slopes.rule else replace(self, slopes=slopes)
+        if self.field.potential.name not in MAJORIZED:
+            return self
+        lines = None if previous is None else previous.jacobian.lines
+        if lines is None:
+            lines = np.zeros((2, len(self.u), *self.field.bank.response_shape), self.u.dtype)
+        return replace(self, slopes=Slopes(self.u, lines, single))
 
     def jvp(self, v: Array) -> Array:
         """∂F v = γ Cᵀ( w ⊙ σ′ ⊙ A v ), E4."""

@@ -33,11 +33,15 @@ def _field(bank, potential, theta: Parameters, u: Array, *, measured: bool) -> t
     )
 
 
-def model_slopes(bank, potential, theta: Parameters, slopes: Slopes) -> Array:
-    """σ′(z) or the safeguarded slopes, for all responses."""
-    up, previous = (bank.padding.matvec(x) for x in (slopes.u, slopes.before))
-    settings = slopes.rule, potential.code, potential.parameter
-    return kernels.model_slopes(up, previous, theta.A, theta.b, *settings)
+def model_slopes(
+    bank, potential, theta: Parameters, slopes: Slopes
+) -> tuple[Array, Array | None]:
+    """(d, lines) for all responses: σ′(z) and None, or the safeguarded slopes and their lines."""
+    up, settings = bank.padding.matvec(slopes.u), (potential.code, potential.parameter)
+    if slopes.lines is None:
+        return kernels.slopes(up, theta.A, theta.b, *settings), None
+    lines = kernels.safeguarded_lines(up, slopes.lines, theta.A, theta.b, *settings)
+    return lines[1], lines
 
 
 def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:

@@ -4,8 +4,9 @@
     StencilJacobian     holds the sums over filters, S_p[x] (`refimpl.kernels.stencils`); a product
                         is one weighted sum of 25 neighbours for filters of 3 × 3
 
-Both offer `matvec` (E4), `adjoint` (E5), `mean_slopes` and `diagonal`. The stencil is taken where
-it holds no more numbers than d does: one channel, and at least as many filters as offsets (13 for
+Both offer `matvec` (E4), `adjoint` (E5), `mean_slopes`, `diagonal`, and `lines`, which the next
+safeguarded slopes begin with (None for σ′). The stencil is taken where it holds no more numbers
+than d does: one channel, and at least as many filters as offsets (13 for
 tied filters of 3 × 3, 25 for untied ones).
 """
 
@@ -29,10 +30,11 @@ class ResponseJacobian:
     bank : FilterBank or DenseBank
     theta : Parameters
     d : array of responses
+    lines : array (2, *d.shape), optional
     """
 
-    def __init__(self, engine, bank, theta: Parameters, d: Array):
-        self.engine, self.bank, self.theta, self.d = engine, bank, theta, d
+    def __init__(self, engine, bank, theta: Parameters, d: Array, lines: Array | None = None):
+        self.engine, self.bank, self.theta, self.d, self.lines = engine, bank, theta, d, lines
 
     def matvec(self, v: Array) -> Array:
         """Cᵀ( d ⊙ A v ), E4."""
@@ -74,8 +76,8 @@ class StencilJacobian:
     def __init__(self, bank, potential, theta: Parameters, slopes: Slopes):
         self.bank, self.tied, self.dtype = bank, theta.tied, slopes.u.dtype
         arrays = stencil_arrays(bank, theta, slopes)
-        settings = slopes.rule, potential.code, potential.parameter, theta.tied
-        self.S, sums = kernels.stencil(*arrays, *settings)
+        settings = potential.code, potential.parameter, theta.tied
+        self.S, sums, self.lines = kernels.stencil(*arrays, *settings)
         self.margin = self.S.shape[2] - arrays[0][0].size
         self.mean_slopes = (sums / np.prod(bank.image_shape[1:])).astype(self.dtype)
 
@@ -126,16 +128,18 @@ class StencilJacobian:
 
 
 def stencil_arrays(bank, theta: Parameters, slopes: Slopes) -> tuple[Array, ...]:
-    """Padded u and u⁻, A, C, b and γ w, in float32 where they fit and `slopes` allow it.
+    """Padded u, lines, A, C, b and γ w, in float32 where they fit and `slopes` allow it.
 
     What fits is decided by θ alone, so that no image depends on the others of its batch.
     """
-    images = bank.padding.matvec(slopes.u), bank.padding.matvec(slopes.before)
     coefficients = theta.A, theta.synthesis, theta.b, theta.gamma * theta.weights
-    arrays = (*images, *coefficients)
-    if slopes.single and all(map(fits_single, coefficients)):
-        return tuple(x.astype(np.float32) for x in arrays)
-    return arrays
+    single = slopes.single and all(map(fits_single, coefficients))
+    dtype = np.dtype(np.float32) if single else slopes.u.dtype
+    lines = None if slopes.lines is None else slopes.lines.astype(dtype, copy=False)
+    up, *coefficients = (
+        x.astype(dtype, copy=False) for x in (bank.padding.matvec(slopes.u), *coefficients)
+    )
+    return up, lines, *coefficients
 
 
 def fits_single(x: Array) -> bool:
@@ -157,5 +161,6 @@ def make_jacobian(engine, bank, potential, theta: Parameters, slopes: Slopes):
         F, _, *sides = bank.coefficients_shape
         if stencil_offsets(sides, theta.tied) <= F:
             return StencilJacobian(bank, potential, theta, slopes)
-    d = engine.model_slopes(bank, potential, theta, slopes)
-    return ResponseJacobian(engine, bank, theta, bank.per_filter(theta.gamma * theta.weights) * d)
+    d, lines = engine.model_slopes(bank, potential, theta, slopes)
+    d = bank.per_filter(theta.gamma * theta.weights) * d
+    return ResponseJacobian(engine, bank, theta, d, lines)

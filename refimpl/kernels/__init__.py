@@ -26,17 +26,14 @@ from refimpl.kernels.banks import (
     correlate_adjoint_filters,
 )
 from refimpl.kernels.experts import field, parameters, tangent
-from refimpl.kernels.safeguards import BLENDED, MAJORIZING, NEWTON, model_slopes
+from refimpl.kernels.safeguards import safeguarded_lines, slopes
 from refimpl.kernels.stencils import stencil, stencil_product
 
 __all__ = [
-    "BLENDED",
     "HALF_SQUARED_RELU",
     "HUBER",
     "LOG_COSH",
     "LORENTZIAN",
-    "MAJORIZING",
-    "NEWTON",
     "QUADRATIC",
     "SMOOTHED_L1",
     "SOFT_SHRINKAGE",
@@ -44,8 +41,9 @@ __all__ = [
     "correlate_adjoint",
     "correlate_adjoint_filters",
     "field",
-    "model_slopes",
     "parameters",
+    "safeguarded_lines",
+    "slopes",
     "stencil",
     "stencil_product",
     "tangent",

@@ -8,7 +8,7 @@ The exponential: x = n ln 2 + r with |r| ≤ ln 2 / 2, so e^x = 2^n (1 + p) with
 polynomial p = r + r²/2! + … + r^13/13! ≈ expm1(r), whose remainder r^14/14! is below 2e-17 |r|.
 Adding 1.5·2^52 to x / ln 2 rounds it to n in the low bits of the sum, and 2^n is those bits
 moved to the exponent. All functions keep relative accuracy down to the smallest numbers, but for
-sech² x, which stays at 1e-307 beyond |x| = 354 (in float32 at 2e-37 beyond 43).
+sech² x, which stays at 4e-304 beyond |x| = 350 (in float32 at 7e-35 beyond 40).
 
 Rows of float32 go through the same formulas in float64, except that tanh, which takes half the time
 of a field, has a shorter polynomial of its own.
@@ -34,87 +34,85 @@ LOG2_E = 1 / math.log(2)
 # ln 2 in two parts; the first has 32 bits, so that n times it is exact.
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 ROUNDER = 1.5 * 2.0**52
-LARGEST = 354.0  # e^(-2 · 354) is the last power that 2^n with a normal exponent can scale
+# e^(-2 · 350) and its product with p are far from subnormal numbers, which are slow.
+LARGEST = 350.0
 
 # The same for float32, with 12 bits in the first part of ln 2; and 1/2!, …, 1/7!.
 LOG2_E_SINGLE, ROUNDER_SINGLE = np.float32(LOG2_E), np.float32(1.5 * 2.0**23)
 LN2_SINGLE = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)
-LARGEST_SINGLE = np.float32(43.0)
+LARGEST_SINGLE = np.float32(40.0)
 TAYLOR_SINGLE = tuple(np.float32(1 / math.factorial(n)) for n in range(2, 8))
 ONE, TWO, FOUR = np.float32(1), np.float32(2), np.float32(4)
 
 
 @formula
 def exp_parts(x):
-    """(s, p) with e^x = s (1 + p), s a power of two and |p| ≤ 0.42, for -708 ≤ x ≤ 0."""
+    """(s, p) with e^x = s (1 + p), s a power of two and |p| ≤ 0.42, for |x| ≤ 708.
+
+    The polynomial is summed in pairs, whose chains of operations are shorter than Horner's.
+    """
     shifted = x * LOG2_E + ROUNDER
     n = shifted - ROUNDER
     r = (x - n * LN2_HIGH) - n * LN2_LOW
-    p = 1 / 479001600 + r * (1 / 6227020800)
-    p = 1 / 3628800 + r * (1 / 39916800 + r * p)
-    p = 1 / 40320 + r * (1 / 362880 + r * p)
-    p = 1 / 720 + r * (1 / 5040 + r * p)
-    p = 1 / 24 + r * (1 / 120 + r * p)
-    p = 1 / 2 + r * (1 / 6 + r * p)
+    r2 = r * r
+    r4 = r2 * r2
+    low = (1 / 2 + r * (1 / 6)) + r2 * (1 / 24 + r * (1 / 120))
+    middle = (1 / 720 + r * (1 / 5040)) + r2 * (1 / 40320 + r * (1 / 362880))
+    high = (1 / 3628800 + r * (1 / 39916800)) + r2 * (1 / 479001600 + r * (1 / 6227020800))
     bits = (np.float64(shifted).view(np.int64) + 1023) << 52
-    return np.int64(bits).view(np.float64), r + r * r * p
+    return np.int64(bits).view(np.float64), r + r2 * (low + r4 * (middle + r4 * high))
 
 
 @formula
 def tanh_parts(x):
-    """(tanh x, sech² x); with e = e^(-2|x|), tanh|x| = (1 - e) / (1 + e), sech² = 4e / (1 + e)²."""
-    size = abs(x)
-    s, p = exp_parts(-2.0 * min(size, LARGEST))
-    e = s * p + s
+    """(tanh x, sech² x); with e = e^(2x), tanh = (e - 1) / (1 + e) and sech² = 4e / (1 + e)²."""
+    s, p = exp_parts(2.0 * max(min(x, LARGEST), -LARGEST))
     e_minus_1 = s * p + (s - 1.0)
     q = 1.0 / (2.0 + e_minus_1)
-    return math.copysign(-e_minus_1 * q, x), 4.0 * e * q * q
+    return e_minus_1 * q, 4.0 * ((s * p + s) * q) * q
 
 
 @formula
 def tanh_parts_single(x):
     """`tanh_parts` of a float32, in float32 throughout."""
-    y = -TWO * min(abs(x), LARGEST_SINGLE)
+    y = TWO * max(min(x, LARGEST_SINGLE), -LARGEST_SINGLE)
     shifted = y * LOG2_E_SINGLE + ROUNDER_SINGLE
     n = shifted - ROUNDER_SINGLE
     r = (y - n * LN2_SINGLE[0]) - n * LN2_SINGLE[1]
+    r2 = r * r
     c2, c3, c4, c5, c6, c7 = TAYLOR_SINGLE
-    p = r + r * r * (c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * c7)))))
+    p = r + r2 * ((c2 + r * c3) + r2 * ((c4 + r * c5) + r2 * (c6 + r * c7)))
     bits = (np.float32(shifted).view(np.int32) + np.int32(127)) << np.int32(23)
     s = np.int32(bits).view(np.float32)
     e_minus_1 = s * p + (s - ONE)
     q = ONE / (TWO + e_minus_1)
-    return math.copysign(-e_minus_1 * q, x), FOUR * (s * p + s) * q * q
+    return e_minus_1 * q, FOUR * ((s * p + s) * q) * q
 
 
 @formula
-def log_cosh(x):
-    """log cosh x by artanh(s) = log((1 + s) / (1 - s)) / 2 with small s.
+def log_cosh(x, t):
+    """log cosh x from x and t = tanh x, by artanh(s) = log((1 + s) / (1 - s)) / 2 with small s.
 
-    With t = tanh x and e = e^(-2|x|): log cosh x = -log(1 - t²) / 2 = artanh(t² / (2 - t²)) for
-    |x| ≤ ln 2, and |x| - ln 2 + log(1 + e) = |x| - ln 2 + 2 artanh(e / (2 + e)) beyond. Written
-    in m = e - 1, where t = -m / (2 + m), both need one division, and s ≤ 0.22.
+    log cosh x = -log(1 - t²) / 2 = artanh(t² / (2 - t²)) for |x| ≤ ln 2, and beyond, where
+    e = e^(-2|x|) = (1 - |t|) / (1 + |t|), |x| - ln 2 + log(1 + e) = |x| - ln 2 + 2 artanh(e / (2 +
+    e)). There s is (1 - |t|) / (3 + |t|); in both, s ≤ 0.22.
     """
-    size = abs(x)
-    scale, p = exp_parts(-2.0 * min(size, LARGEST))
-    m = scale * p + (scale - 1.0)
+    size, t = abs(x), abs(t)
     small = size <= LN2_HIGH
-    numerator = m * m if small else 1.0 + m
-    denominator = 2.0 * (2.0 + m) * (2.0 + m) - m * m if small else 3.0 + m
-    a = small_artanh(numerator / denominator)
-    return a if small else (size - LN2_HIGH) - LN2_LOW + 2.0 * a
+    a = small_artanh((t * t if small else 1.0 - t) / (2.0 - t * t if small else 3.0 + t))
+    return a if small else ((size - LN2_HIGH) - LN2_LOW) + 2.0 * a
 
 
 @formula
 def small_artanh(s):
-    """artanh(s) = s + s³/3 + … + s^25/25 for |s| ≤ 0.22."""
+    """artanh(s) = s + s³/3 + … + s^25/25 for |s| ≤ 0.22, in pairs as in `exp_parts`."""
     s2 = s * s
-    a = 1 / 23 + s2 * (1 / 25)
-    a = 1 / 19 + s2 * (1 / 21 + s2 * a)
-    a = 1 / 15 + s2 * (1 / 17 + s2 * a)
-    a = 1 / 11 + s2 * (1 / 13 + s2 * a)
-    a = 1 / 7 + s2 * (1 / 9 + s2 * a)
-    return s + s * s2 * (1 / 3 + s2 * (1 / 5 + s2 * a))
+    s4 = s2 * s2
+    s8 = s4 * s4
+    low = (1 / 3 + s2 * (1 / 5)) + s4 * (1 / 7 + s2 * (1 / 9))
+    middle = (1 / 11 + s2 * (1 / 13)) + s4 * (1 / 15 + s2 * (1 / 17))
+    high = (1 / 19 + s2 * (1 / 21)) + s4 * (1 / 23 + s2 * (1 / 25))
+    return s + s * s2 * (low + s8 * (middle + s8 * high))
 
 
 @formula
@@ -221,7 +219,8 @@ def potential(z, code, parameter):
             z[j] = 0.5 * shrink(z[j], parameter) * shrink(z[j], parameter)
     elif code == LOG_COSH:
         for j in range(z.size):
-            z[j] = log_cosh(parameter * np.float64(z[j])) / parameter
+            x = parameter * np.float64(z[j])
+            z[j] = log_cosh(x, tanh_parts(x)[0]) / parameter
     elif code == LORENTZIAN:
         for j in range(z.size):
             z[j] = log_one_plus_square(np.float64(z[j]))
@@ -238,9 +237,14 @@ def potential(z, code, parameter):
 def bend(z, d, code, parameter):
     """Replace the row z by σ(z) and write σ′(z) to the row d.
 
-    One exponential serves both in float64; in float32 two short loops take less time.
+    One exponential serves both.
     """
-    if code == LOG_COSH and z.itemsize == 8:
+    if code == LOG_COSH and z.itemsize == 4:
+        single = np.float32(parameter)
+        for j in range(z.size):
+            z[j], bent = tanh_parts_single(single * np.float32(z[j]))
+            d[j] = single * bent
+    elif code == LOG_COSH:
         for j in range(z.size):
             z[j], bent = tanh_parts(parameter * np.float64(z[j]))
             d[j] = parameter * bent
@@ -255,8 +259,9 @@ def measure(z, phi, code, parameter):
     if code == LOG_COSH and z.itemsize == 8:
         for j in range(z.size):  # one exponential serves both
             x = parameter * np.float64(z[j])
-            phi[j] = log_cosh(x) / parameter
-            z[j] = tanh_parts(x)[0]
+            t = tanh_parts(x)[0]
+            phi[j] = log_cosh(x, t) / parameter
+            z[j] = t
     else:
         phi[:] = z
         potential(phi, code, parameter)

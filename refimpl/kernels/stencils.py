@@ -10,7 +10,7 @@ Pixels x are those of the padded image as one row of Hp Wp values, and p = (p1, 
 p1 Wp + p2. Before each S_p stand `margin` zeros, the largest shift, so that S_p[x - p] exists; the
 offsets are ordered by (2w-1) p1 + p2.
 
-    stencil          S, and Σ d_k over the pixels
+    stencil          S, Σ d_k over the pixels, and the lines of safeguarded slopes
     stencil_product  v ↦ Σ S_p[x + a] v[x + c] over a list of terms (p, a, c)
 
 Terms (p, 0, p) make the product and (p, -p, -p) that with the transpose; both lists, with the
@@ -21,52 +21,62 @@ import numpy as np
 
 from refimpl.kernels.blocks import combine
 from refimpl.kernels.jit import over_items, row_function, share
-from refimpl.kernels.safeguards import BLENDED, model_slope
-from refimpl.kernels.strips import add_rows, blank, respond, sum_row, weigh
+from refimpl.kernels.safeguards import model_slope
+from refimpl.kernels.strips import add_rows, blank, load, respond, store, sum_row, weigh
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, tabled
 
 # Values of the product that are worked on at a time, and terms.
 PIECE, TERMS = 1024, 5
 
 
-def stencil(up, previous, A, C, b, weights, rule, code, parameter, half):
-    """(S, sums): S (N, offsets, margin + Hp Wp), all offsets or half of them, and sums (N, F).
+def stencil(up, lines, A, C, b, weights, code, parameter, half):
+    """(S, sums, lines): S (N, offsets, margin + Hp Wp), all offsets or half of them, sums (N, F).
 
-    The slopes follow a `rule` of `refimpl.kernels.safeguards`, with z⁻ at `previous`.
+    The slopes are σ′ if `lines` is None, else those of `refimpl.kernels.safeguarded_lines`, and the
+    new lines are returned.
     """
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     margin, centre = (h - 1) * Wp + w - 1, (h - 1) * (2 * w - 1) + w - 1
     S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
     sums = np.zeros((N, bands_of(Hp, Wp, h)[1], F))
-    arguments = up, previous, A, C, b, weights, rule, code, parameter, half, S, sums
+    safeguarded = lines is not None
+    after = np.empty((2 if safeguarded else 0, N, F, Hp - h + 1, Wp - w + 1), up.dtype)
+    before = lines if safeguarded else after
+    arguments = up, before, A, C, b, weights, code, parameter, half, safeguarded, S, sums, after
     share(_stencil, N * sums.shape[1], up.size * A.size, *arguments)
-    return S, sums.sum(axis=1).astype(up.dtype)
+    return S, sums.sum(axis=1).astype(up.dtype), after if safeguarded else None
 
 
 @over_items
-def _stencil(first, last, up, previous, A, C, b, weights, rule, code, parameter, half, S, sums):
+def _stencil(
+    first, last, up, before, A, C, b, weights, code, parameter, half, safeguarded, S, sums, after
+):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(Hp, Wp, h)
     margin = S.shape[2] - Hp * Wp
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
     tables = stencil_taps(A, C, half, length)
-    z, before = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-    d, work = np.zeros_like(z), np.empty(length, up.dtype)
+    z, d = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
+    a, work = np.zeros_like(d), np.empty(length, up.dtype)
     part = np.empty((h * h, step * Wp), up.dtype)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
-        x, y, stop = up[n].reshape(-1), previous[n].reshape(-1), min(H, end)
+        x, stop = up[n].reshape(-1), min(H, end)
         for i in range(max(0, begin - h + 1), stop, step):
             rows = min(step, stop - i)
+            above = min(max(0, begin - i), rows)  # rows that belong to the band before
             respond(T_A, shifts_A, x[i * Wp :], b, z, lead, rows, Wp)
-            if rule == BLENDED:
-                respond(T_A, shifts_A, y[i * Wp :], b, before, lead, rows, Wp)
+            if safeguarded:
+                load(before[0, n], a, lead, i, rows, Wp)
+                load(before[1, n], d, lead, i, rows, Wp)
             for k in range(F):
-                model_slope(z[k], before[k], work, d[k], rule, code, parameter)
+                model_slope(z[k], a[k], d[k], work, safeguarded, code, parameter)
+            if safeguarded:
+                store(a, after[0, n], lead + above * Wp, i + above, rows - above, Wp)
+                store(d, after[1, n], lead + above * Wp, i + above, rows - above, Wp)
             weigh(d, weights)
             blank(d, lead, rows, Wp)
-            above = min(max(0, begin - i), rows)  # rows that belong to the band before
             for k in range(F):
                 sums[n, item % bands, k] += sum_row(d[k, lead + above * Wp :])
             add_products(tables, d, part, i, rows, Wp, begin, end, S[n], margin)

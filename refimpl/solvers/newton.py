@@ -69,7 +69,7 @@ class DirectionLinearization(Protocol):
 
 Linearization = EnergyLinearization | DirectionLinearization
 Preconditioner = Callable[[Linearization], Matvec]
-Safeguard = Callable[[Linearization, Array | None], Linearization]
+Safeguard = Callable[[Linearization, Linearization | None], Linearization]
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -99,9 +99,9 @@ def newton(
     max_iterations : int
         Most Newton steps of an image.
     safeguard : callable, optional
-        From the linearisation at u and the iterate before it (None at the start) to one whose
-        `hvp` replaces the Hessian product, for example by one that majorises where the last
-        step shows Newton's model to be wrong. It must approach the Hessian in the limit.
+        From the linearisation at u and what it returned for the last step (None at the start) to
+        one whose `hvp` replaces the Hessian product, for example by one that majorises where the
+        last step shows its model to be wrong. It must approach the Hessian in the limit.
     preconditioner : callable, optional
         From a linearisation to r ↦ P r, P ≈ (∇²E)⁻¹ symmetric positive definite.
     callback : callable (iteration, u, residuals), optional
@@ -129,11 +129,11 @@ def newton(
         remedy="check the Hessian products, or start elsewhere", callback=callback,
     )
     linearize = _Linearize(linearize)
-    lin, previous, products = linearize(u), None, 0
+    lin, model, products = linearize(u), None, 0
     progress.require_finite(_energy(lin, u), "energy")
     first = norm(like(lin.gradient, u, "linearize: gradient"))
     while progress.record(progress.relative_residual(tau * lin.gradient, u), u):
-        model = lin if safeguard is None else safeguard(lin, previous)
+        model = lin if safeguard is None else safeguard(lin, model)
         hvp = Counted(model.hvp, "newton: hvp")
         precondition = identity if preconditioner is None else preconditioner(model)
         forcing = _forcing(lin.gradient, first, progress)
@@ -142,7 +142,7 @@ def newton(
         products += hvp.products
         test = _EnergyTest(linearize, lin, d)
         # Where an image stalls, `test.lin` is not at its u; it does not run on, and is not asked.
-        previous, u = u, _backtrack(u, d, test, progress)
+        u = _backtrack(u, d, test, progress)
         lin = test.lin
     return progress.result(u, evaluations=linearize.calls, products=products)
 
@@ -192,10 +192,10 @@ def newton_krylov(
     )
     sweep = partial(gmres_sweep, restart=count(restart, "newton_krylov: restart"))
     linearize = _Linearize(linearize)
-    lin, previous, products, sizes = linearize(u), None, 0, []
+    lin, model, products, sizes = linearize(u), None, 0, []
     first = norm(like(lin.direction, u, "linearize: direction"))
     while progress.record(progress.relative_residual(tau * lin.direction, u), u):
-        model = lin if safeguard is None else safeguard(lin, previous)
+        model = lin if safeguard is None else safeguard(lin, model)
         forcing = np.where(progress.running, _forcing(lin.direction, first, progress), np.inf)
         inner = solve(
             "newton_krylov: gmres", sweep,
@@ -206,7 +206,7 @@ def newton_krylov(
         products += inner.products
         sizes = [*sizes, norm(lin.direction)][-(1 if safeguard is None else MEMORY) :]
         test = _NormTest(linearize, np.max(sizes, axis=0))
-        previous, u = u, _backtrack(u, inner.x, test, progress)
+        u = _backtrack(u, inner.x, test, progress)
         lin = test.lin
     return progress.result(u, evaluations=linearize.calls, products=products)
 
