@@ -221,13 +221,15 @@ RUNNERS = {
     "picard": _picard,
     "anderson": _anderson,
     "newton_krylov": lambda step, u0, **options: solvers.newton_krylov(
-        step.linearize, u0, step=step.tau, safeguard=_safeguarded, **options
+        step.linearize, u0, step=step.tau, safeguard=_safeguarded, precision=step.model.dtype,
+        **options,
     ),
     "nesterov": lambda step, u0, **options: solvers.nesterov(
         step.gradient, u0, step=step.tau, **options
     ),
     "lbfgs": _lbfgs,
     "newton": lambda step, u0, **options: solvers.newton(
-        step.linearize, u0, step=step.tau, safeguard=_safeguarded, **options
+        step.linearize, u0, step=step.tau, safeguard=_safeguarded, precision=step.model.dtype,
+        **options,
     ),
 }

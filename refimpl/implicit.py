@@ -197,8 +197,11 @@ def _auto(linearization, loss_gradient, preconditioner, **options) -> SolverResu
 
 def _krylov(linearization, loss_gradient, method, preconditioner, **options) -> SolverResult:
     """Jᵀ p = ∇ℓ, q = p / τ; the relative residual is that of E9, since both sides scale by τ."""
+    single = linearization.single()
+    if single is not linearization:
+        options["model"] = single.direction_vjp
     if preconditioner is not None:
-        options["preconditioner"] = find_preconditioner(preconditioner)(linearization)
+        options["preconditioner"] = find_preconditioner(preconditioner)(single)
     result = KRYLOV[method](linearization.direction_vjp, loss_gradient, **options)
     return result._replace(x=result.x / linearization.step.tau)
 

@@ -18,7 +18,7 @@ import numpy as np
 from refimpl.arrays import Array, norm, positive, same_dtype
 from refimpl.datafit import DataFit
 from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedFieldsOfExperts
-from refimpl.operators import DenseBank
+from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.banks import is_complex
 from refimpl.operators.spectral_norm import bank_norm, operator_norm
 from refimpl.parameters import Parameters, scale
@@ -27,6 +27,7 @@ from refimpl.solvers import singular_triplet, spectral_radius
 # Values of images that are solved together.
 PART = 32768
 
+# ‖∂F‖ / λ up to which float32 is near enough for Newton's directions.
 MILD = 1e5
 
 
@@ -68,6 +69,26 @@ class Step:
     def linearize(self, u: Array) -> "StepLinearization":
         """T with its derivatives at `u`."""
         return StepLinearization(self, self.field.linearize(u))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The precision of images, data and parameters."""
+        return self.datafit.y.dtype
+
+    @cached_property
+    def model(self) -> "Step":
+        """What Newton's method computes directions with: this in float32, if that is near enough.
+
+        It is where it `is_mild` and the numbers are of the size of float32's.
+        """
+        bank, theta, K = self.field.bank, self.field.parameters, self.datafit.operator
+        convertible = isinstance(bank, FilterBank) and hasattr(K, "astype")
+        if not (convertible and all(fits_single(x) for _, x in theta.items()) and is_mild(self)):
+            return self
+        single = np.dtype(np.float32)
+        datafit = DataFit(K.astype(single), self.datafit.y.astype(single), self.datafit.lam)
+        field = type(self.field)(bank, self.field.potential, theta.astype(single))
+        return replace(self, datafit=datafit, field=field)
 
     def image(self, n: int) -> "Step":
         """The step for image n alone, a batch of one."""
@@ -151,10 +172,17 @@ class StepLinearization:
     def safeguarded(self, previous: "StepLinearization | None") -> "StepLinearization":
         """This with Newton's slopes only as far as `previous`, the model before, was right about u.
 
-        J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes`.
+        J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes` and
+        the precision of `step.model`.
         """
+        single = self.single()
         before = None if previous is None else previous.field
-        return replace(self, field=self.field.safeguarded(before, single=is_mild(self.step)))
+        return replace(single, field=single.field.safeguarded(before))
+
+    def single(self) -> "StepLinearization":
+        """That of `step.model` at the same u: in float32 if that is near enough, else this."""
+        model = self.step.model
+        return self if model is self.step else model.linearize(self.u.astype(model.dtype))
 
     def images(self, part: slice) -> "StepLinearization":
         """That of some of the images, which computes anew what it needs."""
@@ -255,6 +283,12 @@ def is_mild(step: Step) -> bool:
     theta, sides = step.field.parameters, step.field.bank.coefficients_shape[2:]
     size = np.linalg.norm(theta.A) * np.linalg.norm(theta.synthesis) * np.prod(sides)
     return bool(slope_bound(step) * size <= MILD * step.datafit.lam)
+
+
+def fits_single(x: Array) -> bool:
+    """Whether the largest magnitude of `x` is 0 or far from where float32 ends."""
+    largest = np.abs(x).max()
+    return bool(largest == 0 or 1e-6 <= largest <= 1e6)
 
 
 def strength(step: Step) -> float:

@@ -61,6 +61,10 @@ class Parameters:
         """Adjoint of `untie` on gradients, E7: (g_A, g_C) ↦ g_A + g_C."""
         return self if self.C is None else replace(self, A=self.A + self.C, C=None)
 
+    def astype(self, dtype: np.dtype) -> "Parameters":
+        """The same in another precision."""
+        return replace(self, **{name: array.astype(dtype) for name, array in self.items()})
+
     def items(self):
         """The pairs (name, array) of the parameters present, in the order of `NAMES`."""
         return [(name, getattr(self, name)) for name in NAMES if getattr(self, name) is not None]

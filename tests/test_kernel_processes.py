@@ -36,13 +36,16 @@ def outputs(dtype, shapes=SMALL):
         yield from kernels.parameters(up, qp, A, C, b, w, *settings)
         yield from kernels.field(up, A, C, b, w, *settings, True)
         yield kernels.slopes(up, A, b, *settings)
-        yield kernels.safeguarded_lines(up, np.stack([z, d]), A, b, *settings)
-        yield kernels.stencil(up1, None, A1, C1, b, w, *settings, False)[0]
+        first, lines = kernels.safeguarded_slopes(up, None, A, b, *settings)
+        yield first
+        yield kernels.safeguarded_slopes(up + 1, lines, A, b, *settings)[0]
+        yield kernels.stencil(up1, False, None, A1, C1, b, w, *settings, False)[0]
         for half in (False, True):
+            lines = kernels.stencil(up1, True, None, A1, C1, b, w, *settings, half)[2]
             S, sums, lines = kernels.stencil(
-                up1, np.stack([z, d]), A1, C1, b, w, *settings, half
+                up1 + 1, True, lines, A1, C1, b, w, *settings, half
             )
-            yield from (S, sums, lines)
+            yield from (S, sums, lines[:, :, :, :, : d.shape[3]])
             margin, last = S.shape[2] - up1[0].size, len(S[0]) - 1
             terms = np.array([[0, 0, 1], [last, -1, margin], [last, 0, -margin]])
             yield kernels.stencil_product(up1, terms, S, margin)
@@ -82,7 +85,7 @@ for run in range(11):
 """
     run_in_new_process(code, OMP_NUM_THREADS="2")
     with np.load(tmp_path / "0.npz") as one_thread:
-        assert len(one_thread.files) == 4 + 17 * len(POTENTIALS)
+        assert len(one_thread.files) == 4 + 18 * len(POTENTIALS)
         for run in range(1, 11):
             with np.load(tmp_path / f"{run}.npz") as two_threads:
                 for key, expected in one_thread.items():

@@ -157,6 +157,47 @@ def test_products_count_every_call(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_a_model_in_float32_gives_the_float64_answer(solver):
+    M, b = spd([10, 1e3]), right_hand_side(2)
+    exact_products = []
+
+    def matvec(x):
+        exact_products.append(x.dtype)
+        return product(M)(x)
+
+    result = solver(matvec, b, tol=1e-12, model=product(M.astype(np.float32)))
+    assert result.all_converged
+    assert np.array_equal(result.residuals, true_residual(M, b, result.x))
+    # One product of M measures each sweep, and a sweep gains up to four digits.
+    assert len(exact_products) < result.products / 4
+    assert set(exact_products) == {np.dtype(float)}
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.3, np.nan], ids=["indefinite", "far off", "NaN"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_model_that_fails_leaves_the_result_without_it(solver, factor):
+    M, b = spd([10, 1e2]), right_hand_side(2)
+    wrong = (np.array([1.0, factor])[:, None, None] * M).astype(np.float32)
+    alone = solver(product(M[1:]), b[1:], tol=1e-10)
+    second = solver(product(M[1:]), b[1:], tol=1e-10, model=product(wrong[1:]))
+    both = solver(product(M), b, tol=1e-10, model=product(wrong))
+    assert both.all_converged and np.array_equal(second.x, alone.x)
+    assert np.array_equal(both.x[1], alone.x[0])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_result_with_a_model_does_not_depend_on_the_batch(solver):
+    M, b = spd([3, 1e2, 1e3]), right_hand_side(3) * np.array([1e-9, 1, 1e9])[:, None]
+    single = M.astype(np.float32)
+    together = solver(product(M), b, tol=1e-11, model=product(single))
+    assert together.all_converged
+    for n in range(3):
+        part = slice(n, n + 1)
+        alone = solver(product(M[part]), b[part], tol=1e-11, model=product(single[part]))
+        assert np.array_equal(alone.x[0], together.x[n])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_zero_right_hand_side_gives_zero(solver):
     M, b = spd([10, 10]), right_hand_side(2)
     b[0] = 0

@@ -198,6 +198,25 @@ def test_newton_krylov_norm_never_increases():
     assert (np.diff(sizes, axis=0) <= 0).all()
 
 
+@pytest.mark.parametrize("asymmetry, solver", [(0.0, newton), (0.3, newton_krylov)])
+def test_directions_in_float32_lead_to_the_float64_answer(asymmetry, solver):
+    model, single = (
+        Model(log_cosh(), asymmetry=asymmetry, dtype=d) for d in (np.float64, np.float32)
+    )
+
+    def linearize(u):
+        lin = model.linearize(u)
+        lin.model = single.linearize(u.astype(np.float32))
+        return lin
+
+    result = solver(
+        linearize, model.m * model.y, step=model.step, tol=1e-12,
+        safeguard=lambda lin, previous: lin.model, precision=np.float32,
+    )
+    assert result.all_converged and result.x.dtype == np.float64
+    assert np.array_equal(relative_residual(model, result.x), result.residuals)
+
+
 @pytest.mark.parametrize("method", [minimise, solve])
 def test_result_does_not_depend_on_the_batch(method):
     model = Model(log_cosh(), images=3)

@@ -1,5 +1,7 @@
 """Safeguarded slopes: their two forms, their bounds and limits, and what they save."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from refimpl.checks import dense_matrix
 from refimpl.datafit import DataFit
 from refimpl.equilibrium import reconstruct
 from refimpl.fields_of_experts import make_field
-from refimpl.fields_of_experts.slopes import MAJORIZED, safeguarded_lines
+from refimpl.fields_of_experts.slopes import MAJORIZED, safeguarded_slopes
 from refimpl.maps import make_step
 from refimpl.operators import DenseBank, FilterBank, Identity
 from refimpl.parameters import make_parameters
@@ -17,7 +19,7 @@ from refimpl.solvers import newton, newton_krylov
 from strategies import generator, normal
 
 POTENTIALS = [make_potential(name) for name in MAJORIZED] + [LogCosh(slope=100.0)]
-EPS = np.finfo(float).eps
+EPS, IMAGE = np.finfo(float).eps, (1, 12, 11)
 
 
 def wide(shape):
@@ -31,13 +33,13 @@ def wide(shape):
 def lines_at(potential, x):
     """The tangents of σ at x."""
     d = potential.second_derivative(x)
-    return np.stack([potential.derivative(x) - d * x, d])
+    return np.stack([potential.derivative(x) - d * x, d], axis=1)
 
 
 @pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
 def test_slopes_lie_between_those_of_newton_and_the_majorant(potential):
     z, before = wide((2, 3, 6, 7)), wide((2, 3, 6, 7))[::-1]
-    _, slopes = safeguarded_lines(potential, z, lines_at(potential, before))
+    slopes, _ = safeguarded_slopes(potential, z, lines_at(potential, before))
     newton_slope = potential.second_derivative(z)
     with np.errstate(invalid="ignore"):
         majorant = np.where(z == 0, newton_slope, potential.derivative(z) / z)
@@ -51,7 +53,7 @@ def test_the_first_slopes_majorise_the_potential_and_touch_it(potential):
     z = wide((200,))
     z = z[z != 0][:, None]
     x = np.linspace(-3, 3, 601) * np.abs(z).clip(1e-3)
-    psi = safeguarded_lines(potential, z, np.zeros((2, *z.shape)))[1]
+    psi, _ = safeguarded_slopes(potential, z, None)
     above = potential.value(z) + psi * (x**2 - z**2) / 2
     scale = np.abs(above) + np.abs(potential.value(z)) + psi * z**2
     assert (potential.value(x) <= above + 16 * EPS * scale).all()
@@ -60,13 +62,13 @@ def test_the_first_slopes_majorise_the_potential_and_touch_it(potential):
 @pytest.mark.parametrize("potential", POTENTIALS, ids=repr)
 def test_a_line_touches_the_activation_and_foretells_it_where_nothing_moves(potential):
     """So that slopes at an iterate that stays are those of Newton's method."""
-    z = wide((50,))
-    lines = safeguarded_lines(potential, z, np.zeros((2, 50)))
-    offsets, slopes = lines
+    z = wide((1, 50))
+    slopes, lines = safeguarded_slopes(potential, z, None)
+    offsets = lines[:, 0]
     s = potential.derivative(z)
     rounding = 4 * EPS * (np.abs(s) + slopes * np.abs(z))
     assert (np.abs(offsets + slopes * z - s) <= rounding).all()
-    again, newton_slope = safeguarded_lines(potential, z, lines)[1], potential.second_derivative(z)
+    again, newton_slope = safeguarded_slopes(potential, z, lines)[0], potential.second_derivative(z)
     # ρ is 1 to the rounding of the line, relative to σ(z).
     majorant = np.where(s == 0, newton_slope, s / np.where(z == 0, 1, z))
     bound = majorant * (rounding / np.where(s == 0, 1, np.abs(s)) + 4 * EPS)
@@ -79,36 +81,43 @@ def test_a_line_touches_the_activation_and_foretells_it_where_nothing_moves(pote
 def test_kernel_computes_the_definition(potential, first, dtype):
     """One filter of one pixel and value 1 hands z to the kernel as it is."""
     z, before = (x.reshape(2, 1, 18, 7) for x in (wide((252,)), normal(generator(1), (252,))))
-    lines = np.zeros((2, *z.shape)) if first else lines_at(potential, before)
-    z, lines, one = z.astype(dtype), lines.astype(dtype), np.ones((1, 1, 1, 1), dtype)
+    lines = None if first else lines_at(potential, before).astype(dtype)
+    z, one = z.astype(dtype), np.ones((1, 1, 1, 1), dtype)
     settings = potential.code, potential.parameter
-    result = kernels.safeguarded_lines(z, lines, one, np.zeros(1, dtype), *settings)
-    z, lines = z.astype(float), lines.astype(float)
-    expected = safeguarded_lines(potential, z, lines)
+    slopes, after = kernels.safeguarded_slopes(z, lines, one, np.zeros(1, dtype), *settings)
+    z, lines = z.astype(float), np.zeros((2, 2, 1, 18, 7)) if first else lines.astype(float)
+    expected, tangents = safeguarded_slopes(potential, z, lines)
     # ρ is a quotient of differences: its error is that of a⁻ + d⁻ z over σ(z).
-    terms = np.abs(lines[0]) + np.abs(lines[1] * z)
+    terms = np.abs(lines[:, 0]) + np.abs(lines[:, 1] * z)
     s = np.abs(potential.derivative(z))
     psi = np.where(z == 0, potential.sup_second, s / np.where(z == 0, 1, np.abs(z)))
     eps = np.finfo(dtype).eps
     # σ′ is off by sup|σ″| |z| eps where z is off by eps |z|, and 1 − tanh² by eps sup σ′.
     amplified = np.minimum(1, 32 * eps * (1 + terms / np.where(s > 0, s, 1)))
     bound = psi * (amplified + 16 * eps)
-    assert result.dtype == dtype
-    assert (np.abs(result[1] - expected[1]) <= bound + np.finfo(dtype).tiny).all()
+    assert slopes.dtype == after.dtype == dtype
+    assert (np.abs(slopes - expected) <= bound + np.finfo(dtype).tiny).all()
     # a = σ − d z inherits |z| times the error of d.
-    assert (np.abs(result[0] - expected[0]) <= np.abs(z) * bound + 16 * eps * (s + psi)).all()
+    error = np.abs(after[:, 0] - tangents[:, 0])
+    assert (error <= np.abs(z) * bound + 16 * eps * (s + psi)).all()
+    assert np.array_equal(after[:, 1], slopes)
 
 
 def steep(*, dense=False, compiled=True, potential=None, images=2):
     """log cosh of slope 100 on noise: saturated nearly everywhere at the start K'y."""
-    image = (1, 12, 11)
-    bank = DenseBank(image, 60) if dense else FilterBank(image, (4, 3, 3), compiled=compiled)
+    bank = DenseBank(IMAGE, 60) if dense else FilterBank(IMAGE, (4, 3, 3), compiled=compiled)
     rng = generator(2)
     A = normal(rng, bank.coefficients_shape)
     A -= A.mean(axis=tuple(range(1, A.ndim)), keepdims=True)
-    y = normal(rng, (images, *image))
+    y = normal(rng, (images, *IMAGE))
     field = make_field(bank, potential or LogCosh(slope=100.0), make_parameters(A, gamma=0.3))
-    return make_step(DataFit(Identity(image), y, 18.0), field, 1e-4)
+    return make_step(DataFit(Identity(IMAGE), y, 18.0), field, 1e-4)
+
+
+def model_at(step, u, previous):
+    """The field with the slopes of a second step, in float64."""
+    first = step.field.linearize(previous).safeguarded(None)
+    return step.field.linearize(u).safeguarded(first)
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -116,17 +125,16 @@ def test_both_engines_give_the_tangent_with_the_safeguarded_slopes(dense):
     """At u after one step from `previous`, where the lines began."""
     step = steep(dense=dense)
     u, previous, v = (normal(generator(seed), (2, 1, 12, 11)) for seed in (3, 4, 5))
-    given = step.linearize(u).safeguarded(step.linearize(previous).safeguarded(None))
+    given = model_at(step, u, previous)
     theta, bank, potential = step.field.parameters, step.field.bank, step.field.potential
-    lines = np.zeros((2, 2, *bank.response_shape))
-    for x in (previous, u):
-        lines = safeguarded_lines(potential, bank.apply(theta.A, x), lines)
-    d = theta.gamma * bank.per_filter(theta.weights) * lines[1]
-    expected = 18.0 * v + bank.adjoint(theta.A, d * bank.apply(theta.A, v))
+    _, lines = safeguarded_slopes(potential, bank.apply(theta.A, previous), None)
+    slopes, _ = safeguarded_slopes(potential, bank.apply(theta.A, u), lines)
+    d = theta.gamma * bank.per_filter(theta.weights) * slopes
+    expected = bank.adjoint(theta.A, d * bank.apply(theta.A, v))
     largest = np.abs(expected).max()
     # z is rounded in another order; d follows with σ″ z ≤ 100 and the lines with as much again.
     np.testing.assert_allclose(given.hvp(v), expected, rtol=1e-9, atol=1e-9 * largest)
-    np.testing.assert_allclose(given.field.jacobian.d, d, rtol=1e-9, atol=1e-9 * d.max())
+    np.testing.assert_allclose(given.jacobian.d, d, rtol=1e-9, atol=1e-9 * d.max())
 
 
 def test_safeguarded_hessian_at_the_start_majorises_the_energy():
@@ -134,11 +142,15 @@ def test_safeguarded_hessian_at_the_start_majorises_the_energy():
     step = steep(images=1)
     u = step.datafit.y
     lin = step.linearize(u)
-    model = lin.safeguarded(None)
-    assert np.linalg.eigvalsh(dense_matrix(model.hvp, u.shape))[0] > 0
+    model = lin.field.safeguarded(None)
+
+    def hvp(v):
+        return 18.0 * v + model.hvp(v)
+
+    assert np.linalg.eigvalsh(dense_matrix(hvp, u.shape))[0] > 0
     for size in (1e-3, 1e-1, 1, 10):
         v = size * normal(generator(6), u.shape)
-        bound = lin.energy + np.sum(lin.gradient * v) + np.sum(v * model.hvp(v)) / 2
+        bound = lin.energy + np.sum(lin.gradient * v) + np.sum(v * hvp(v)) / 2
         assert (step.energy(u + v) <= bound * (1 + 1e-12)).all()
 
 
@@ -175,11 +187,36 @@ def untied(step):
 def test_untied_products_with_safeguarded_slopes_are_transposes():
     step = untied(steep())
     u, previous, v, q = (normal(generator(seed), (2, 1, 12, 11)) for seed in (3, 4, 5, 6))
-    model = step.linearize(u).safeguarded(step.linearize(previous).safeguarded(None))
-    forward, back = np.sum(model.direction_jvp(v) * q), np.sum(model.direction_vjp(q) * v)
-    scale = np.linalg.norm(model.direction_jvp(v)) * np.linalg.norm(q)
+    model = model_at(step, u, previous)
+    forward, back = np.sum(model.jvp(v) * q), np.sum(model.vjp(q) * v)
+    scale = np.linalg.norm(model.jvp(v)) * np.linalg.norm(q)
     assert abs(forward - back) <= 16 * EPS * np.sqrt(v.size) * scale
-    assert np.array_equal(model.direction, step.direction(u))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_mild_step_computes_directions_in_float32(tied):
+    step = steep() if tied else untied(steep())
+    u, previous, v = (normal(generator(seed), (2, 1, 12, 11)) for seed in (3, 4, 5))
+    model = step.linearize(u).safeguarded(step.linearize(previous).safeguarded(None))
+    given = model.direction_jvp(v.astype(np.float32))
+    expected = 18.0 * v + model_at(step, u, previous).jvp(v)
+    assert step.model.dtype == given.dtype == np.float32 and step.dtype == np.float64
+    # Slopes of 100 and responses of size 10 amplify the rounding of u.
+    assert np.linalg.norm(given - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda step: replace(step, datafit=replace(step.datafit, lam=1e-3)),
+        lambda step: replace(step, datafit=replace(step.datafit, operator=1.0 * Identity(IMAGE))),
+        lambda step: steep(dense=True),
+    ],
+    ids=["not mild", "operator without astype", "dense"],
+)
+def test_other_steps_are_their_own_model(change):
+    step = change(steep())
+    assert step.model is step
 
 
 def test_untied_safeguard_saves_evaluations_and_keeps_the_zero():

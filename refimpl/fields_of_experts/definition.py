@@ -8,7 +8,7 @@ arrays, which is what the complex-step check needs.
 import numpy as np
 
 from refimpl.arrays import Array
-from refimpl.fields_of_experts.slopes import Slopes, safeguarded_lines
+from refimpl.fields_of_experts.slopes import Slopes, safeguarded_slopes
 from refimpl.parameters import Parameters
 
 
@@ -40,10 +40,9 @@ def model_slopes(
 ) -> tuple[Array, Array | None]:
     """(d, lines) for all responses: σ′(z) and None, or the safeguarded slopes and their lines."""
     z = preactivation(bank, theta, slopes.u)
-    if slopes.lines is None:
+    if not slopes.safeguarded:
         return potential.second_derivative(z), None
-    lines = safeguarded_lines(potential, z, slopes.lines)
-    return lines[1], lines
+    return safeguarded_slopes(potential, z, slopes.lines)
 
 
 def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:

@@ -126,20 +126,16 @@ class FieldLinearization:
         field, engine = self.field, self.field._engine(self.u)
         return make_jacobian(engine, field.bank, field.potential, field.parameters, self.slopes)
 
-    def safeguarded(
-        self, previous: "FieldLinearization | None", *, single: bool = False
-    ) -> "FieldLinearization":
+    def safeguarded(self, previous: "FieldLinearization | None") -> "FieldLinearization":
         """This with slopes that do not overshoot (`refimpl.fields_of_experts.slopes`).
 
         Its jvp, vjp and `jacobian` are no longer those of F: Newton's method steps with them, the
-        last time with those of `previous`. They may be computed in float32 if `single`.
+        last time with those of `previous`.
         """
         if self.field.potential.name not in MAJORIZED:
             return self
         lines = None if previous is None else previous.jacobian.lines
-        if lines is None:
-            lines = np.zeros((2, len(self.u), *self.field.bank.response_shape), self.u.dtype)
-        return replace(self, slopes=Slopes(self.u, lines, single))
+        return replace(self, slopes=Slopes(self.u, True, lines))
 
     def jvp(self, v: Array) -> Array:
         """∂F v = γ Cᵀ( w ⊙ σ′ ⊙ A v ), E4."""

@@ -38,10 +38,9 @@ def model_slopes(
 ) -> tuple[Array, Array | None]:
     """(d, lines) for all responses: σ′(z) and None, or the safeguarded slopes and their lines."""
     up, settings = bank.padding.matvec(slopes.u), (potential.code, potential.parameter)
-    if slopes.lines is None:
+    if not slopes.safeguarded:
         return kernels.slopes(up, theta.A, theta.b, *settings), None
-    lines = kernels.safeguarded_lines(up, slopes.lines, theta.A, theta.b, *settings)
-    return lines[1], lines
+    return kernels.safeguarded_slopes(up, slopes.lines, theta.A, theta.b, *settings)
 
 
 def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:

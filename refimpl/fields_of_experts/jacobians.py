@@ -30,7 +30,7 @@ class ResponseJacobian:
     bank : FilterBank or DenseBank
     theta : Parameters
     d : array of responses
-    lines : array (2, *d.shape), optional
+    lines : array, optional
     """
 
     def __init__(self, engine, bank, theta: Parameters, d: Array, lines: Array | None = None):
@@ -61,9 +61,6 @@ class ResponseJacobian:
 class StencilJacobian:
     """∂F by its stencil S (N, offsets, margin + Hp·Wp): all offsets, or half of them when tied.
 
-    With other slopes than σ′ it is only a model that Newton's method steps with, and S is float32
-    where `slopes.single` says that its rounding does not matter.
-
     Parameters
     ----------
     bank : FilterBank
@@ -74,12 +71,13 @@ class StencilJacobian:
     """
 
     def __init__(self, bank, potential, theta: Parameters, slopes: Slopes):
-        self.bank, self.tied, self.dtype = bank, theta.tied, slopes.u.dtype
-        arrays = stencil_arrays(bank, theta, slopes)
+        self.bank, self.tied = bank, theta.tied
+        up, weights = bank.padding.matvec(slopes.u), theta.gamma * theta.weights
+        arrays = slopes.lines, theta.A, theta.synthesis, theta.b, weights
         settings = potential.code, potential.parameter, theta.tied
-        self.S, sums, self.lines = kernels.stencil(*arrays, *settings)
-        self.margin = self.S.shape[2] - arrays[0][0].size
-        self.mean_slopes = (sums / np.prod(bank.image_shape[1:])).astype(self.dtype)
+        self.S, sums, self.lines = kernels.stencil(up, slopes.safeguarded, *arrays, *settings)
+        self.margin = self.S.shape[2] - up[0].size
+        self.mean_slopes = sums / sums.dtype.type(np.prod(bank.image_shape[1:]))
 
     def matvec(self, v: Array) -> Array:
         """Cᵀ( d ⊙ A v ), E4."""
@@ -94,12 +92,11 @@ class StencilJacobian:
         """S_0, (N, 1, H, W); exact where no padded pixel repeats one inside the same window."""
         rows = self.bank.padding.range_shape
         centre = self.S[:, self._centre, self.margin :].reshape(len(self.S), *rows)
-        return self.bank.padding.adjoint(centre.astype(self.dtype))
+        return self.bank.padding.adjoint(centre)
 
     def _product(self, v: Array, terms: Array) -> Array:
-        vp = self.bank.padding.matvec(v.astype(self.S.dtype))
-        product = kernels.stencil_product(vp, terms, self.S, self.margin)
-        return self.bank.padding.adjoint(product.astype(self.dtype))
+        vp = self.bank.padding.matvec(v)
+        return self.bank.padding.adjoint(kernels.stencil_product(vp, terms, self.S, self.margin))
 
     @property
     def _centre(self) -> int:
@@ -125,27 +122,6 @@ class StencilJacobian:
     def _both(self) -> Array:
         """Terms of the symmetric stencil: its half, and the transpose of all but the centre."""
         return np.concatenate([self._forward, self._backward[1:]])
-
-
-def stencil_arrays(bank, theta: Parameters, slopes: Slopes) -> tuple[Array, ...]:
-    """Padded u, lines, A, C, b and γ w, in float32 where they fit and `slopes` allow it.
-
-    What fits is decided by θ alone, so that no image depends on the others of its batch.
-    """
-    coefficients = theta.A, theta.synthesis, theta.b, theta.gamma * theta.weights
-    single = slopes.single and all(map(fits_single, coefficients))
-    dtype = np.dtype(np.float32) if single else slopes.u.dtype
-    lines = None if slopes.lines is None else slopes.lines.astype(dtype, copy=False)
-    up, *coefficients = (
-        x.astype(dtype, copy=False) for x in (bank.padding.matvec(slopes.u), *coefficients)
-    )
-    return up, lines, *coefficients
-
-
-def fits_single(x: Array) -> bool:
-    """Whether the largest magnitude of `x` is 0 or far from where float32 ends."""
-    largest = np.abs(x).max()
-    return bool(largest == 0 or 1e-6 <= largest <= 1e6)
 
 
 def stencil_offsets(filter_shape: tuple[int, int], tied: bool) -> int:

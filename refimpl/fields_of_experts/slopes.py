@@ -32,27 +32,27 @@ class Slopes(NamedTuple):
     Attributes
     ----------
     u : array (N, C, H, W)
-    lines : array (2, N, F, H, W) or (2, N, F), or None
-        a⁻ and d⁻ for safeguarded slopes; None for σ′.
-    single : bool
-        Whether a Jacobian with them may be held in float32.
+    safeguarded : bool
+    lines : array (N, 2, F, ...) or None
+        a⁻ and d⁻ of safeguarded slopes, as the engine that made them stores them; None for 0.
     """
 
     u: Array
+    safeguarded: bool = False
     lines: Array | None = None
-    single: bool = False
 
     def images(self, part: slice) -> "Slopes":
         """Those of some of the images."""
-        lines = None if self.lines is None else np.ascontiguousarray(self.lines[:, part])
+        lines = None if self.lines is None else self.lines[part]
         return self._replace(u=self.u[part], lines=lines)
 
 
-def safeguarded_lines(potential, z: Array, lines: Array) -> Array:
-    """a and d, stacked, from a⁻ and d⁻; d = σ′(z) where σ(z) or z is 0."""
+def safeguarded_slopes(potential, z: Array, lines: Array | None) -> tuple[Array, Array]:
+    """d, and a and d stacked on axis 1, from a⁻ and d⁻; d = σ′(z) where σ(z) or z is 0."""
     s, d = potential.derivative(z), potential.second_derivative(z)
+    predicted = 0 if lines is None else lines[:, 0] + lines[:, 1] * z
     usable = (s != 0) & (z != 0)
     over_s, over_z = (np.where(usable, x, 1) for x in (s, z))
-    rho = np.where(usable, np.clip((lines[0] + lines[1] * z) / over_s, 0, 1), 1)
+    rho = np.where(usable, np.clip(predicted / over_s, 0, 1), 1)
     d = rho * d + (1 - rho) * np.where(usable, over_s / over_z, 0)
-    return np.stack([s - d * z, d])
+    return d, np.stack([s - d * z, d], axis=1)

@@ -26,7 +26,7 @@ from refimpl.kernels.banks import (
     correlate_adjoint_filters,
 )
 from refimpl.kernels.experts import field, parameters, tangent
-from refimpl.kernels.safeguards import safeguarded_lines, slopes
+from refimpl.kernels.safeguards import safeguarded_slopes, slopes
 from refimpl.kernels.stencils import stencil, stencil_product
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "correlate_adjoint_filters",
     "field",
     "parameters",
-    "safeguarded_lines",
+    "safeguarded_slopes",
     "slopes",
     "stencil",
     "stencil_product",

@@ -4,13 +4,16 @@
 
 The line x ↦ a + d x of each response is the model of σ that a Newton step goes by; a⁻, d⁻ are those
 of the step that led to z. `refimpl.fields_of_experts.slopes` is the definition and says why.
+
+Lines are stored as (N, 2, F, H, Wp), a before d, in rows as wide as those of the padded image, so
+that a strip of them is one piece of memory; what stands in the last w - 1 columns is not used.
 """
 
 import numpy as np
 
 from refimpl.kernels.activations import bend, slope
 from refimpl.kernels.jit import formula, over_items, row_function, share
-from refimpl.kernels.strips import load, respond, store
+from refimpl.kernels.strips import respond, store
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of
 
 TINY = 1e-30
@@ -18,33 +21,40 @@ TINY = 1e-30
 
 def slopes(up, A, b, code, parameter):
     """σ′(z) at all responses z = Au + b of `up`, (N, F, H, W)."""
-    return _slopes_and_lines(up, None, A, b, code, parameter)[0]
-
-
-def safeguarded_lines(up, lines, A, b, code, parameter):
-    """(a, d) at all responses z = Au + b of `up`, from (a⁻, d⁻) = `lines`: (2, N, F, H, W)."""
-    return _slopes_and_lines(up, lines, A, b, code, parameter)
-
-
-def _slopes_and_lines(up, lines, A, b, code, parameter):
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
-    safeguarded = lines is not None
-    after = np.empty((1 + safeguarded, N, F, Hp - h + 1, Wp - w + 1), up.dtype)
+    d = np.empty((N, F, Hp - h + 1, Wp - w + 1), up.dtype)
+    _share(up, no_lines(up), A, b, code, parameter, False, d, no_lines(up))
+    return d
+
+
+def safeguarded_slopes(up, lines, A, b, code, parameter):
+    """(d, lines) at all responses of `up`; the first time, `lines` is None and a⁻ = d⁻ = 0."""
+    (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
+    before = no_lines(up) if lines is None else lines
+    after = np.empty((N, 2, F, Hp - h + 1, Wp), up.dtype)
+    _share(up, before, A, b, code, parameter, True, np.empty((0, 0, 0, 0), up.dtype), after)
+    return after[:, 1, :, :, : Wp - w + 1], after
+
+
+def no_lines(up):
+    """An array of no lines at all, of the precision of `up`."""
+    return np.empty((0, 2, 0, 0, 0), up.dtype)
+
+
+def _share(up, before, A, *arguments):
+    (N, _, Hp, Wp), h = up.shape, A.shape[2]
     items = N * bands_of(Hp - h + 1, Wp, 1)[1]
-    before = lines if safeguarded else after
-    arguments = up, before, A, b, code, parameter, safeguarded, after
-    share(_model_slopes, items, up.size * A.size, *arguments)
-    return after
+    share(_model_slopes, items, up.size * A.size, up, before, A, *arguments)
 
 
 @over_items
-def _model_slopes(first, last, up, before, A, b, code, parameter, safeguarded, after):
+def _model_slopes(first, last, up, before, A, b, code, parameter, safeguarded, out, after):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)
     T, shifts = analysis_taps(A, Hp, Wp)
     z, d = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-    a, work = np.zeros_like(d), np.empty(length, up.dtype)
+    work = np.empty(length, up.dtype)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, H)
         x = up[n].reshape(-1)
@@ -52,29 +62,50 @@ def _model_slopes(first, last, up, before, A, b, code, parameter, safeguarded, a
             rows = min(step, end - i)
             respond(T, shifts, x[i * Wp :], b, z, lead, rows, Wp)
             if safeguarded:
-                load(before[0, n], a, lead, i, rows, Wp)
-                load(before[1, n], d, lead, i, rows, Wp)
-            for k in range(F):
-                model_slope(z[k], a[k], d[k], work, safeguarded, code, parameter)
-            if safeguarded:
-                store(a, after[0, n], lead, i, rows, Wp)
-            store(d, after[-1, n], lead, i, rows, Wp)
+                safeguard(z, d, before, after, n, work, lead, i, 0, rows, Wp, code, parameter)
+            else:
+                for k in range(F):
+                    slope(z[k], d[k], code, parameter)
+                store(d, out[n], lead, i, rows, Wp)
 
 
 @row_function
-def model_slope(z, a, d, work, safeguarded, code, parameter):
-    """Replace the row d by the slopes at z, and (a, d), if safeguarded, from (a⁻, d⁻)."""
-    if not safeguarded:
-        slope(z, d, code, parameter)
-        return
-    for j in range(z.size):
-        a[j] += d[j] * z[j]
-    work[:] = z
-    bend(work, d, code, parameter)
+def safeguard(z, d, before, after, n, work, lead, i, above, rows, Wp, code, parameter):
+    """Write the safeguarded slopes at the responses z of a strip to d, and lines to `after`.
+
+    The strip begins at row i of image n; of its first `above` rows no lines are written.
+    """
+    size, begin, own = rows * Wp - lead, i * Wp, above * Wp
+    for k in range(z.shape[0]):
+        work[:] = z[k]
+        bend(work, d[k], code, parameter)
+        x, s, t = z[k, lead : lead + size], work[lead : lead + size], d[k, lead : lead + size]
+        if before.shape[0] == 0:
+            first_line(x, s, t)
+        else:
+            old = before[n, 0, k].reshape(-1), before[n, 1, k].reshape(-1)
+            next_line(x, s, t, old[0][begin : begin + size], old[1][begin : begin + size])
+        after[n, 0, k].reshape(-1)[begin + own : begin + size] = s[own:]
+        after[n, 1, k].reshape(-1)[begin + own : begin + size] = t[own:]
+
+
+@row_function
+def first_line(z, s, d):
+    """Replace σ(z) in s by a, and σ′(z) in d by the slopes, for a⁻ = d⁻ = 0."""
     zero, one, tiny = z.dtype.type(0), z.dtype.type(1), z.dtype.type(TINY)
     for j in range(z.size):
-        d[j] = blend(z[j], work[j], d[j], a[j], zero, one, tiny)
-        a[j] = work[j] - d[j] * z[j]
+        d[j] = blend(z[j], s[j], d[j], zero, zero, one, tiny)
+        s[j] -= d[j] * z[j]
+
+
+@row_function
+def next_line(z, s, d, a_before, d_before):
+    """Replace σ(z) in s by a, and σ′(z) in d by the slopes, with the lines before."""
+    zero, one, tiny = z.dtype.type(0), z.dtype.type(1), z.dtype.type(TINY)
+    for j in range(z.size):
+        predicted = a_before[j] + d_before[j] * z[j]
+        d[j] = blend(z[j], s[j], d[j], predicted, zero, one, tiny)
+        s[j] -= d[j] * z[j]
 
 
 @formula

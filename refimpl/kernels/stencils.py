@@ -19,29 +19,28 @@ centre once, make the symmetric product from its half.
 
 import numpy as np
 
+from refimpl.kernels.activations import slope
 from refimpl.kernels.blocks import combine
 from refimpl.kernels.jit import over_items, row_function, share
-from refimpl.kernels.safeguards import model_slope
-from refimpl.kernels.strips import add_rows, blank, load, respond, store, sum_row, weigh
+from refimpl.kernels.safeguards import no_lines, safeguard
+from refimpl.kernels.strips import add_rows, blank, respond, sum_row, weigh
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, tabled
 
 # Values of the product that are worked on at a time, and terms.
 PIECE, TERMS = 1024, 5
 
 
-def stencil(up, lines, A, C, b, weights, code, parameter, half):
+def stencil(up, safeguarded, lines, A, C, b, weights, code, parameter, half):
     """(S, sums, lines): S (N, offsets, margin + Hp Wp), all offsets or half of them, sums (N, F).
 
-    The slopes are σ′ if `lines` is None, else those of `refimpl.kernels.safeguarded_lines`, and the
-    new lines are returned.
+    If `safeguarded`, the slopes and the new lines are those of `safeguarded_slopes`.
     """
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     margin, centre = (h - 1) * Wp + w - 1, (h - 1) * (2 * w - 1) + w - 1
     S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
     sums = np.zeros((N, bands_of(Hp, Wp, h)[1], F))
-    safeguarded = lines is not None
-    after = np.empty((2 if safeguarded else 0, N, F, Hp - h + 1, Wp - w + 1), up.dtype)
-    before = lines if safeguarded else after
+    before = no_lines(up) if lines is None else lines
+    after = np.empty((N, 2, F, Hp - h + 1, Wp), up.dtype) if safeguarded else no_lines(up)
     arguments = up, before, A, C, b, weights, code, parameter, half, safeguarded, S, sums, after
     share(_stencil, N * sums.shape[1], up.size * A.size, *arguments)
     return S, sums.sum(axis=1).astype(up.dtype), after if safeguarded else None
@@ -58,7 +57,7 @@ def _stencil(
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
     tables = stencil_taps(A, C, half, length)
     z, d = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-    a, work = np.zeros_like(d), np.empty(length, up.dtype)
+    work = np.empty(length, up.dtype)
     part = np.empty((h * h, step * Wp), up.dtype)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
@@ -68,13 +67,10 @@ def _stencil(
             above = min(max(0, begin - i), rows)  # rows that belong to the band before
             respond(T_A, shifts_A, x[i * Wp :], b, z, lead, rows, Wp)
             if safeguarded:
-                load(before[0, n], a, lead, i, rows, Wp)
-                load(before[1, n], d, lead, i, rows, Wp)
-            for k in range(F):
-                model_slope(z[k], a[k], d[k], work, safeguarded, code, parameter)
-            if safeguarded:
-                store(a, after[0, n], lead + above * Wp, i + above, rows - above, Wp)
-                store(d, after[1, n], lead + above * Wp, i + above, rows - above, Wp)
+                safeguard(z, d, before, after, n, work, lead, i, above, rows, Wp, code, parameter)
+            else:
+                for k in range(F):
+                    slope(z[k], d[k], code, parameter)
             weigh(d, weights)
             blank(d, lead, rows, Wp)
             for k in range(F):

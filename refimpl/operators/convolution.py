@@ -45,6 +45,10 @@ class Convolution(Operator):
         self._bank = FilterBank((1, H, W), (1, *kernel.shape), boundary)
         self._filters = np.ascontiguousarray(kernel[::-1, ::-1])[None, None]
 
+    def astype(self, dtype: np.dtype) -> "Convolution":
+        """The same with a kernel of another precision."""
+        return Convolution(self.kernel.astype(dtype), self.domain_shape, self.boundary)
+
     def matvec(self, u: Array) -> Array:
         """k * u."""
         check_shape(self, u, self.domain_shape, "u")

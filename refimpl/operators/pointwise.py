@@ -19,6 +19,10 @@ class Identity(Operator):
     def __init__(self, image_shape: tuple[int, ...]):
         self.domain_shape = self.range_shape = tuple(image_shape)
 
+    def astype(self, dtype: np.dtype) -> "Identity":
+        """This: it has no coefficients."""
+        return self
+
     def matvec(self, u: Array) -> Array:
         """K u = u, the same array."""
         check_shape(self, u, self.domain_shape, "u")
@@ -61,6 +65,10 @@ class Mask(Operator):
         self.mask = mask.astype(bool)
         self.domain_shape = self.range_shape = tuple(image_shape)
 
+    def astype(self, dtype: np.dtype) -> "Mask":
+        """This: it has no coefficients."""
+        return self
+
     def matvec(self, u: Array) -> Array:
         """m ⊙ u."""
         check_shape(self, u, self.domain_shape, "u")
@@ -90,6 +98,10 @@ class Matrix(Operator):
             )
         self.matrix = matrix
         self.domain_shape, self.range_shape = tuple(image_shape), (matrix.shape[0],)
+
+    def astype(self, dtype: np.dtype) -> "Matrix":
+        """The same with coefficients of another precision."""
+        return Matrix(self.matrix.astype(dtype), self.domain_shape)
 
     def matvec(self, u: Array) -> Array:
         """M vec(u), shape (N, M)."""

@@ -29,11 +29,11 @@ class _Stabilized(NamedTuple):
     omega: Array
 
 
-def bicgstab_sweep(system: System, x: Array, r: Array) -> Array:
+def bicgstab_sweep(system: System, r: Array) -> Array:
     """BiCGStab with shadow residual r until each image claims the tolerance or breaks down."""
     progress, shadow = system.progress, r
     one, zero = np.ones(len(r), dtype=r.dtype), np.zeros_like(r)
-    state = _Stabilized(x, r, zero, zero, zero, one, one, one)
+    state = _Stabilized(zero, r, zero, zero, zero, one, one, one)
     while progress.running.any():
         rho = dot(shadow, state.r)
         progress.pause(_vanishes(rho, shadow, state.r))

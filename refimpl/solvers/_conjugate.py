@@ -26,10 +26,10 @@ class Conjugate(NamedTuple):
     rho: Array
 
 
-def conjugate_start(x: Array, r: Array, precondition: Matvec) -> Conjugate:
-    """First direction p = P r."""
+def conjugate_start(r: Array, precondition: Matvec) -> Conjugate:
+    """x = 0, and the first direction p = P r."""
     z = precondition(r)
-    return Conjugate(x, r, z, dot(r, z))
+    return Conjugate(np.zeros_like(r), r, z, dot(r, z))
 
 
 def conjugate_step(
@@ -51,10 +51,10 @@ def conjugate_step(
     return Conjugate(*(np.where(per_image(running, a), a, b) for a, b in pairs))
 
 
-def conjugate_sweep(system: System, x: Array, r: Array) -> Array:
+def conjugate_sweep(system: System, r: Array) -> Array:
     """Conjugate gradients until every image's recurrence claims the tolerance."""
     progress, previous = system.progress, None
-    state = conjugate_start(x, r, system.precondition)
+    state = conjugate_start(r, system.precondition)
     for k in itertools.count():
         if not progress.running.any():
             break
@@ -84,7 +84,7 @@ def _require_positive(progress: Progress, values: Array, what: str, operator: st
 def _require_symmetric(progress: Progress, p: Array, Mp: Array, q: Array, Mq: Array) -> None:
     """Compare ⟨p, M q⟩ with ⟨M p, q⟩ to √eps of their factors, far above rounding."""
     gap = np.abs(dot(p, Mq) - dot(Mp, q))
-    bound = np.sqrt(progress.eps) * (norm(p) * norm(Mq) + norm(Mp) * norm(q))
+    bound = np.sqrt(np.finfo(p.dtype).eps) * (norm(p) * norm(Mq) + norm(Mp) * norm(q))
     bad = progress.running & (gap > bound)
     if bad.any():
         n = int(np.flatnonzero(bad)[0])

@@ -25,8 +25,8 @@ class _Hessenberg(NamedTuple):
     tail: Array
 
 
-def gmres_sweep(system: System, x: Array, r: Array, restart: int) -> Array:
-    """One cycle: minimise ‖r − M P V y‖ over the Krylov basis V, then x + P V y."""
+def gmres_sweep(system: System, r: Array, restart: int) -> Array:
+    """One cycle: P V y that minimises ‖r − M P V y‖ over the Krylov basis V."""
     swept = system.progress.running
     beta = norm(r)
     basis = [_normalize(r, beta)]
@@ -42,7 +42,7 @@ def gmres_sweep(system: System, x: Array, r: Array, restart: int) -> Array:
         system.progress.pause(singular)
         basis.append(_normalize(w, size))
     correction = system.precondition(_combine(basis, _back_substitute(small)))
-    return np.where(per_image(swept, x), x + correction, x)
+    return np.where(per_image(swept, r), correction, 0)
 
 
 def _normalize(w: Array, size: Array) -> Array:

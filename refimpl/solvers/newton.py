@@ -82,6 +82,7 @@ def newton(
     max_iterations: int = 100,
     safeguard: Safeguard | None = None,
     preconditioner: Preconditioner | None = None,
+    precision: np.dtype | None = None,
     callback: Callback | None = None,
 ) -> SolverResult:
     """Minimise an energy by truncated Newton iteration with backtracking.
@@ -104,6 +105,9 @@ def newton(
         last step shows its model to be wrong. It must approach the Hessian in the limit.
     preconditioner : callable, optional
         From a linearisation to r ↦ P r, P ≈ (∇²E)⁻¹ symmetric positive definite.
+    precision : dtype, optional
+        In which directions are computed, and in which `hvp` of the safeguard's linearisation acts;
+        left out: that of `u0`. Energies, gradients and iterates keep that of `u0`.
     callback : callable (iteration, u, residuals), optional
 
     Returns
@@ -136,9 +140,11 @@ def newton(
         model = lin if safeguard is None else safeguard(lin, model)
         hvp = Counted(model.hvp, "newton: hvp")
         precondition = identity if preconditioner is None else preconditioner(model)
-        forcing = _forcing(lin.gradient, first, progress)
+        unit, size = _unit(lin.gradient, precision)
+        forcing = _forcing(lin.gradient, first, progress).astype(unit.dtype)
         product = _shifted(hvp, progress.residuals, tau)
-        d = newton_direction(product, lin.gradient, precondition, forcing, progress.running)
+        d = newton_direction(product, unit, precondition, forcing, progress.running)
+        d = per_image(size, u) * d.astype(u.dtype, copy=False)
         products += hvp.products
         test = _EnergyTest(linearize, lin, d)
         # Where an image stalls, `test.lin` is not at its u; it does not run on, and is not asked.
@@ -158,6 +164,7 @@ def newton_krylov(
     restart: int = 30,
     safeguard: Safeguard | None = None,
     preconditioner: Preconditioner | None = None,
+    precision: np.dtype | None = None,
     callback: Callback | None = None,
 ) -> SolverResult:
     """Solve G(u) = 0 by inexact Newton iteration with GMRES and backtracking on ‖G‖.
@@ -166,7 +173,7 @@ def newton_krylov(
     ----------
     linearize : callable
         u ↦ an object with `direction` = G(u) and `direction_jvp(v)` = ∂G(u) v.
-    u0, step, tol, max_iterations, preconditioner, callback
+    u0, step, tol, max_iterations, preconditioner, precision, callback
         As for `newton`; the preconditioner need not be symmetric.
     restart : int
         Cycle length of GMRES.
@@ -197,24 +204,33 @@ def newton_krylov(
     while progress.record(progress.relative_residual(tau * lin.direction, u), u):
         model = lin if safeguard is None else safeguard(lin, model)
         forcing = np.where(progress.running, _forcing(lin.direction, first, progress), np.inf)
+        unit, size = _unit(lin.direction, precision)
         inner = solve(
             "newton_krylov: gmres", sweep,
-            _shifted(model.direction_jvp, progress.residuals, tau), -lin.direction, x0=None,
+            _shifted(model.direction_jvp, progress.residuals, tau), -unit, x0=None,
             preconditioner=None if preconditioner is None else preconditioner(model),
             tol=forcing, max_iterations=INNER_ITERATIONS, remedy="check the Jacobian products",
         )
         products += inner.products
         sizes = [*sizes, norm(lin.direction)][-(1 if safeguard is None else MEMORY) :]
         test = _NormTest(linearize, np.max(sizes, axis=0))
-        u = _backtrack(u, inner.x, test, progress)
+        d = per_image(size, u) * inner.x.astype(u.dtype, copy=False)
+        u = _backtrack(u, d, test, progress)
         lin = test.lin
     return progress.result(u, evaluations=linearize.calls, products=products)
 
 
+def _unit(g: Array, precision: np.dtype | None) -> tuple[Array, Array]:
+    """g / ‖g‖ in this precision, which holds it whatever the size of g, and ‖g‖."""
+    size = norm(g)
+    unit = g / per_image(np.where(size > 0, size, 1).astype(g.dtype), g)
+    return unit.astype(precision or g.dtype, copy=False), size
+
+
 def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
     """v ↦ M v + μ v with μ = min(r / 10, 1) / τ."""
-    mu = (np.minimum(SHIFT * residuals, 1) / tau).astype(residuals.dtype)
-    return lambda v: product(v) + per_image(mu, v) * v
+    mu = np.minimum(SHIFT * residuals, 1) / tau
+    return lambda v: product(v) + per_image(mu.astype(v.dtype), v) * v
 
 
 def newton_direction(
@@ -222,7 +238,7 @@ def newton_direction(
 ) -> Array:
     """d with ‖H d + g‖ ≤ η ‖g‖ by conjugate gradients that stop at negative curvature."""
     goal = forcing * norm(gradient)
-    state = conjugate_start(np.zeros_like(gradient), -gradient, precondition)
+    state = conjugate_start(-gradient, precondition)
     for k in range(INNER_ITERATIONS):
         if not running.any():
             break
