@@ -257,11 +257,11 @@ def bend(z, d, code, parameter):
 def measure(z, phi, code, parameter):
     """Replace the row z by σ(z) and write φ(z) to the row phi."""
     if code == LOG_COSH and z.itemsize == 8:
-        for j in range(z.size):  # one exponential serves both
-            x = parameter * np.float64(z[j])
-            t = tanh_parts(x)[0]
-            phi[j] = log_cosh(x, t) / parameter
-            z[j] = t
+        for j in range(z.size):
+            phi[j] = parameter * z[j]
+            z[j] = tanh_parts(phi[j])[0]
+        for j in range(z.size):  # in the same loop, it would need more registers than there are
+            phi[j] = log_cosh(phi[j], z[j]) / parameter
     else:
         phi[:] = z
         potential(phi, code, parameter)
