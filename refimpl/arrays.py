@@ -1,7 +1,9 @@
 """The image contract: what an array must be before any formula sees it.
 
 Images are arrays u of shape (N, C, H, W): N images, C channels, H rows, W columns, in
-float64 (the reference) or float32. The two are never mixed and never converted in silence.
+float64 (the reference) or float32. The two are never mixed and never converted in silence; only
+the corrections of Newton's and of Krylov methods may be computed in float32 inside a float64 solve
+(`refimpl.maps`), whose residuals and results are float64.
 Images in a batch are independent, so inner products and norms are taken per image and have
 shape (N,).
 

@@ -209,8 +209,11 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
     )
 
 
-def _safeguarded(linearization: StepLinearization, previous: StepLinearization | None):
-    return linearization.safeguarded(previous)
+def _newton(solver, step: Step, u0: Array, **options) -> SolverResult:
+    return solver(
+        step.linearize, u0, step=step.tau, safeguard=StepLinearization.safeguarded,
+        precision=step.rough.dtype, **options,
+    )
 
 
 def _objective(step: TiedStep):
@@ -220,16 +223,10 @@ def _objective(step: TiedStep):
 RUNNERS = {
     "picard": _picard,
     "anderson": _anderson,
-    "newton_krylov": lambda step, u0, **options: solvers.newton_krylov(
-        step.linearize, u0, step=step.tau, safeguard=_safeguarded, precision=step.model.dtype,
-        **options,
-    ),
+    "newton_krylov": partial(_newton, solvers.newton_krylov),
     "nesterov": lambda step, u0, **options: solvers.nesterov(
         step.gradient, u0, step=step.tau, **options
     ),
     "lbfgs": _lbfgs,
-    "newton": lambda step, u0, **options: solvers.newton(
-        step.linearize, u0, step=step.tau, safeguard=_safeguarded, precision=step.model.dtype,
-        **options,
-    ),
+    "newton": partial(_newton, solvers.newton),
 }

@@ -5,7 +5,8 @@ u* = T(u*, θ) gives (I − ∂_u T) du = ∂_θ T dθ, hence with the adjoint s
     (I − ∂_u T)ᵀ q = ∇ℓ(u*)        E9        dℓ/dθ = (∂_θ T)ᵀ q        E10
 
 I − ∂_u T = τ J with J = ∂_u G, so the Krylov methods solve Jᵀ p = ∇ℓ(u*) for p = τ q, which is
-better scaled; tied, J is the Hessian of the energy.
+better scaled; tied, J is the Hessian of the energy. They refine with products in float32 where
+these are near enough (`refimpl.maps`); the residual of E9 is that in the precision of u.
 
     cg             conjugate gradients on the Hessian; tied models only
     gmres          nonsymmetric Krylov
@@ -197,11 +198,11 @@ def _auto(linearization, loss_gradient, preconditioner, **options) -> SolverResu
 
 def _krylov(linearization, loss_gradient, method, preconditioner, **options) -> SolverResult:
     """Jᵀ p = ∇ℓ, q = p / τ; the relative residual is that of E9, since both sides scale by τ."""
-    single = linearization.single()
-    if single is not linearization:
-        options["model"] = single.direction_vjp
+    rough = linearization.rough
+    if rough is not linearization:
+        options["model"] = rough.direction_vjp
     if preconditioner is not None:
-        options["preconditioner"] = find_preconditioner(preconditioner)(single)
+        options["preconditioner"] = find_preconditioner(preconditioner)(rough)
     result = KRYLOV[method](linearization.direction_vjp, loss_gradient, **options)
     return result._replace(x=result.x / linearization.step.tau)
 

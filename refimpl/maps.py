@@ -27,7 +27,7 @@ from refimpl.solvers import singular_triplet, spectral_radius
 # Values of images that are solved together.
 PART = 32768
 
-# ‖∂F‖ / λ up to which float32 is near enough for Newton's directions.
+# ‖∂F‖ / λ up to which float32 is near enough for corrections.
 MILD = 1e5
 
 
@@ -76,17 +76,20 @@ class Step:
         return self.datafit.y.dtype
 
     @cached_property
-    def model(self) -> "Step":
-        """What Newton's method computes directions with: this in float32, if that is near enough.
+    def rough(self) -> "Step":
+        """This in float32 where that is near enough for directions and corrections, else this.
 
-        It is where it `is_mild` and the numbers are of the size of float32's.
+        Near enough: it `is_mild`, θ is of the size of float32's numbers, the bank is one of filters
+        and K has `astype`. Its data are 0, since products with the Jacobian need none.
         """
         bank, theta, K = self.field.bank, self.field.parameters, self.datafit.operator
         convertible = isinstance(bank, FilterBank) and hasattr(K, "astype")
-        if not (convertible and all(fits_single(x) for _, x in theta.items()) and is_mild(self)):
+        if self.dtype == np.float32 or not (convertible and fits_single(theta) and is_mild(self)):
             return self
         single = np.dtype(np.float32)
-        datafit = DataFit(K.astype(single), self.datafit.y.astype(single), self.datafit.lam)
+        datafit = DataFit(
+            K.astype(single), np.zeros_like(self.datafit.y, dtype=single), self.datafit.lam
+        )
         field = type(self.field)(bank, self.field.potential, theta.astype(single))
         return replace(self, datafit=datafit, field=field)
 
@@ -173,16 +176,16 @@ class StepLinearization:
         """This with Newton's slopes only as far as `previous`, the model before, was right about u.
 
         J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes` and
-        the precision of `step.model`.
+        the precision of `rough`.
         """
-        single = self.single()
         before = None if previous is None else previous.field
-        return replace(single, field=single.field.safeguarded(before))
+        return replace(self.rough, field=self.rough.field.safeguarded(before))
 
-    def single(self) -> "StepLinearization":
-        """That of `step.model` at the same u: in float32 if that is near enough, else this."""
-        model = self.step.model
-        return self if model is self.step else model.linearize(self.u.astype(model.dtype))
+    @cached_property
+    def rough(self) -> "StepLinearization":
+        """That of `step.rough` at the same u: in float32 where that is near enough, else this."""
+        step = self.step.rough
+        return self if step is self.step else step.linearize(self.u.astype(step.dtype))
 
     def images(self, part: slice) -> "StepLinearization":
         """That of some of the images, which computes anew what it needs."""
@@ -265,7 +268,7 @@ def lipschitz_bound(step: Step) -> float:
     Norms include the error bounds of their iterations.
     """
     norm_A, norm_C = bank_norms(step)
-    norm_K = operator_norm(step.datafit.operator, dtype=step.datafit.y.dtype)
+    norm_K = operator_norm(step.datafit.operator, dtype=step.dtype)
     return step.datafit.lam * norm_K**2 + slope_bound(step) * norm_A * norm_C
 
 
@@ -285,10 +288,13 @@ def is_mild(step: Step) -> bool:
     return bool(slope_bound(step) * size <= MILD * step.datafit.lam)
 
 
-def fits_single(x: Array) -> bool:
-    """Whether the largest magnitude of `x` is 0 or far from where float32 ends."""
-    largest = np.abs(x).max()
-    return bool(largest == 0 or 1e-6 <= largest <= 1e6)
+def fits_single(theta: Parameters) -> bool:
+    """Whether the largest magnitude of each parameter is 0 or far from where float32 ends.
+
+    Asked of θ alone, so that no image depends on the others of its batch.
+    """
+    largest = (np.abs(x).max() for _, x in theta.items())
+    return all(m == 0 or 1e-6 <= m <= 1e6 for m in largest)
 
 
 def strength(step: Step) -> float:

@@ -16,7 +16,7 @@ from refimpl.fields_of_experts import make_field
 from refimpl.identities.adjoints import dense_adjoint_state
 from refimpl.identities.problems import problem
 from refimpl.implicit import METHODS, hypergradient, solve_adjoint, unrolled_hypergradient
-from refimpl.maps import largest_safe_step, make_step
+from refimpl.maps import StepLinearization, largest_safe_step, make_step
 from refimpl.objective import squared_loss, squared_loss_gradient
 from refimpl.operators import FilterBank, Identity, Mask, row_mask
 from refimpl.potentials import LogCosh
@@ -170,6 +170,22 @@ def test_images_of_a_batch_are_independent_bit_for_bit(tied):
             lin = step.image(n).linearize(state.x[one])
             alone = solve_adjoint(lin, gradient[one], method=method, tol=1e-8)
             assert np.array_equal(alone.x, batch.x[one])
+
+
+@pytest.mark.parametrize("method, tied", [("cg", True), ("gmres", False), ("bicgstab", False)])
+def test_krylov_methods_refine_with_products_in_float32(method, tied, monkeypatch):
+    step = make(tied=tied)[0]
+    dtypes = []
+
+    def recorded(lin, q, product=StepLinearization.direction_vjp):
+        dtypes.append(q.dtype)
+        return product(lin, q)
+
+    monkeypatch.setattr(StepLinearization, "direction_vjp", recorded)
+    u = step.datafit.operator.adjoint(step.datafit.y)
+    result = solve_adjoint(step.linearize(u), u, method=method, tol=1e-12)
+    assert result.all_converged and result.x.dtype == np.float64
+    assert result.products == len(dtypes) > dtypes.count(np.dtype(np.float32)) > len(dtypes) / 2
 
 
 def test_hypergradients_add_over_the_images():

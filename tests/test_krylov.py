@@ -159,18 +159,20 @@ def test_products_count_every_call(solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_model_in_float32_gives_the_float64_answer(solver):
     M, b = spd([10, 1e3]), right_hand_side(2)
-    exact_products = []
+    dtypes = []
 
     def matvec(x):
-        exact_products.append(x.dtype)
+        dtypes.append(x.dtype)
         return product(M)(x)
 
-    result = solver(matvec, b, tol=1e-12, model=product(M.astype(np.float32)))
+    whole = {"restart": SIZE} if solver is gmres else {}
+    result = solver(matvec, b, tol=1e-12, model=product(M.astype(np.float32)), **whole)
     assert result.all_converged
     assert np.array_equal(result.residuals, true_residual(M, b, result.x))
-    # One product of M measures each sweep, and a sweep gains up to four digits.
-    assert len(exact_products) < result.products / 4
-    assert set(exact_products) == {np.dtype(float)}
+    # One product of M measures each sweep. A sweep gains four digits of twelve, but for what
+    # float32 loses by the condition.
+    assert len(dtypes) <= 6
+    assert set(dtypes) == {np.dtype(float)}
 
 
 @pytest.mark.parametrize("factor", [-1.0, 0.3, np.nan], ids=["indefinite", "far off", "NaN"])
@@ -178,11 +180,11 @@ def test_a_model_in_float32_gives_the_float64_answer(solver):
 def test_a_model_that_fails_leaves_the_result_without_it(solver, factor):
     M, b = spd([10, 1e2]), right_hand_side(2)
     wrong = (np.array([1.0, factor])[:, None, None] * M).astype(np.float32)
-    alone = solver(product(M[1:]), b[1:], tol=1e-10)
-    second = solver(product(M[1:]), b[1:], tol=1e-10, model=product(wrong[1:]))
     both = solver(product(M), b, tol=1e-10, model=product(wrong))
-    assert both.all_converged and np.array_equal(second.x, alone.x)
-    assert np.array_equal(both.x[1], alone.x[0])
+    first = solver(product(M[:1]), b[:1], tol=1e-10, model=product(wrong[:1]))
+    second = solver(product(M[1:]), b[1:], tol=1e-10)
+    assert both.all_converged
+    assert np.array_equal(both.x[0], first.x[0]) and np.array_equal(both.x[1], second.x[0])
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -259,6 +259,47 @@ def test_mixed_precision_is_refused():
         replace(datafit, y=datafit.y.astype(np.int64))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_rough_step_has_the_jacobian_in_float32(tied):
+    step = random_step(generator(0), tied=tied)
+    u, v = (normal(generator(seed), (2, *IMAGE)) for seed in (1, 2))
+    lin = step.linearize(u)
+    exact = lin.direction_jvp(v)
+    given = lin.rough.direction_jvp(v.astype(np.float32))
+    assert step.dtype == np.float64 and given.dtype == step.rough.dtype == np.float32
+    assert type(step.rough) is type(step) and type(lin.rough) is type(lin)
+    # Numbers of size 1 to 10, a hundred of them in a sum.
+    assert np.linalg.norm(given - exact) <= 100 * np.finfo(np.float32).eps * np.linalg.norm(exact)
+
+
+def test_rough_products_need_no_data_and_take_any():
+    step = random_step(generator(0))
+    huge = replace(step, datafit=replace(step.datafit, y=1e200 * step.datafit.y))
+    assert huge.rough.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda step: replace(step, datafit=replace(step.datafit, lam=1e-6)),
+        lambda step: replace(step, datafit=replace(step.datafit, operator=1.0 * Identity(IMAGE))),
+        lambda step: random_step(generator(0), operator=Identity(IMAGE), dense=True),
+        lambda step: random_step(generator(0), operator=Identity(IMAGE), dtype=np.float32),
+        lambda step: replace(step, field=make_field(step.field.bank, LogCosh(), tiny(step))),
+    ],
+    ids=["not mild", "operator without astype", "dense", "float32 already", "beyond float32"],
+)
+def test_other_steps_are_rough_already(change):
+    step = change(random_step(generator(0), operator=Identity(IMAGE)))
+    assert step.rough is step and step.linearize(step.datafit.y).rough.step is step
+
+
+def tiny(step):
+    """Parameters with filters that float32 would make subnormal."""
+    theta = step.field.parameters
+    return replace(theta, A=1e-40 * theta.A)
+
+
 def spectral_problem(tied: bool):
     rng = np.random.default_rng(5)
     bank = FilterBank((1, 5, 4), (3, 3, 3), "symmetric")

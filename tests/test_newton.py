@@ -204,15 +204,28 @@ def test_directions_in_float32_lead_to_the_float64_answer(asymmetry, solver):
         Model(log_cosh(), asymmetry=asymmetry, dtype=d) for d in (np.float64, np.float32)
     )
 
+    dtypes = set()
+
     def linearize(u):
         lin = model.linearize(u)
-        lin.model = single.linearize(u.astype(np.float32))
+        lin.rough = single.linearize(u.astype(np.float32))
         return lin
+
+    def safeguard(lin, previous):
+        product = lin.rough.hvp
+
+        def recorded(v):
+            dtypes.add(v.dtype)
+            return product(v)
+
+        lin.rough.hvp = lin.rough.direction_jvp = recorded
+        return lin.rough
 
     result = solver(
         linearize, model.m * model.y, step=model.step, tol=1e-12,
-        safeguard=lambda lin, previous: lin.model, precision=np.float32,
+        safeguard=safeguard, precision=np.float32,
     )
+    assert dtypes == {np.dtype(np.float32)}
     assert result.all_converged and result.x.dtype == np.float64
     assert np.array_equal(relative_residual(model, result.x), result.residuals)
 

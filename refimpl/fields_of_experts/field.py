@@ -129,13 +129,13 @@ class FieldLinearization:
     def safeguarded(self, previous: "FieldLinearization | None") -> "FieldLinearization":
         """This with slopes that do not overshoot (`refimpl.fields_of_experts.slopes`).
 
-        Its jvp, vjp and `jacobian` are no longer those of F: Newton's method steps with them, the
-        last time with those of `previous`.
+        `previous` is what this returned at the last iterate, whose lines foretell σ here; None at
+        the first. The jvp, vjp and `jacobian` are no longer those of F.
         """
         if self.field.potential.name not in MAJORIZED:
             return self
         lines = None if previous is None else previous.jacobian.lines
-        return replace(self, slopes=Slopes(self.u, True, lines))
+        return replace(self, slopes=Slopes(self.u, safeguarded=True, lines=lines))
 
     def jvp(self, v: Array) -> Array:
         """∂F v = γ Cᵀ( w ⊙ σ′ ⊙ A v ), E4."""

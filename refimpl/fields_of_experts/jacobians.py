@@ -4,9 +4,9 @@
     StencilJacobian     holds the sums over filters, S_p[x] (`refimpl.kernels.stencils`); a product
                         is one weighted sum of 25 neighbours for filters of 3 × 3
 
-Both offer `matvec` (E4), `adjoint` (E5), `mean_slopes`, `diagonal`, and `lines`, which the next
-safeguarded slopes begin with (None for σ′). The stencil is taken where it holds no more numbers
-than d does: one channel, and at least as many filters as offsets (13 for
+Both offer `matvec` (E4), `adjoint` (E5), `mean_slopes`, `diagonal`, and `lines`, (a, d) of the
+safeguarded slopes, which foretell σ at the next iterate (None for σ′). The stencil is taken where
+it holds no more numbers than d does: one channel, and at least as many filters as offsets (13 for
 tied filters of 3 × 3, 25 for untied ones).
 """
 
@@ -30,7 +30,7 @@ class ResponseJacobian:
     bank : FilterBank or DenseBank
     theta : Parameters
     d : array of responses
-    lines : array, optional
+    lines : array (N, 2, F, ...), optional
     """
 
     def __init__(self, engine, bank, theta: Parameters, d: Array, lines: Array | None = None):

@@ -48,11 +48,11 @@ class Slopes(NamedTuple):
 
 
 def safeguarded_slopes(potential, z: Array, lines: Array | None) -> tuple[Array, Array]:
-    """d, and a and d stacked on axis 1, from a⁻ and d⁻; d = σ′(z) where σ(z) or z is 0."""
+    """d, and the next lines (a, d) on axis 1; d = σ′(z) where σ(z) or z is 0."""
     s, d = potential.derivative(z), potential.second_derivative(z)
     predicted = 0 if lines is None else lines[:, 0] + lines[:, 1] * z
     usable = (s != 0) & (z != 0)
-    over_s, over_z = (np.where(usable, x, 1) for x in (s, z))
-    rho = np.where(usable, np.clip(predicted / over_s, 0, 1), 1)
-    d = rho * d + (1 - rho) * np.where(usable, over_s / over_z, 0)
+    s1, z1 = (np.where(usable, x, 1) for x in (s, z))
+    rho = np.where(usable, np.clip(predicted / s1, 0, 1), 1)
+    d = rho * d + (1 - rho) * (s1 / z1)
     return d, np.stack([s - d * z, d], axis=1)

@@ -65,7 +65,10 @@ def exp_parts(x):
 
 @formula
 def tanh_parts(x):
-    """(tanh x, sech² x); with e = e^(2x), tanh = (e - 1) / (1 + e) and sech² = 4e / (1 + e)²."""
+    """(tanh x, sech² x); with e = e^(2x), tanh = (e - 1) / (1 + e) and sech² = 4e / (1 + e)².
+
+    With q = 1 / (1 + e), sech² is 4 (e q) q: q² alone would underflow.
+    """
     s, p = exp_parts(2.0 * max(min(x, LARGEST), -LARGEST))
     e_minus_1 = s * p + (s - 1.0)
     q = 1.0 / (2.0 + e_minus_1)
@@ -93,9 +96,11 @@ def tanh_parts_single(x):
 def log_cosh(x, t):
     """log cosh x from x and t = tanh x, by artanh(s) = log((1 + s) / (1 - s)) / 2 with small s.
 
-    log cosh x = -log(1 - t²) / 2 = artanh(t² / (2 - t²)) for |x| ≤ ln 2, and beyond, where
-    e = e^(-2|x|) = (1 - |t|) / (1 + |t|), |x| - ln 2 + log(1 + e) = |x| - ln 2 + 2 artanh(e / (2 +
-    e)). There s is (1 - |t|) / (3 + |t|); in both, s ≤ 0.22.
+        -log(1 - t²) / 2 = artanh(s),                       s = t² / (2 - t²),  for |x| ≤ ln 2
+        |x| - ln 2 + log(1 + e) = |x| - ln 2 + 2 artanh(s),  s = e / (2 + e)     beyond
+
+    with e = e^(-2|x|) = (1 - |t|) / (1 + |t|), so that the second s is (1 - |t|) / (3 + |t|). In
+    both, s ≤ 0.22.
     """
     size, t = abs(x), abs(t)
     small = size <= LN2_HIGH
@@ -235,10 +240,7 @@ def potential(z, code, parameter):
 
 @row_function
 def bend(z, d, code, parameter):
-    """Replace the row z by σ(z) and write σ′(z) to the row d.
-
-    One exponential serves both.
-    """
+    """Replace the row z by σ(z) and write σ′(z) to the row d; for log cosh by one exponential."""
     if code == LOG_COSH and z.itemsize == 4:
         single = np.float32(parameter)
         for j in range(z.size):

@@ -23,32 +23,38 @@ def slopes(up, A, b, code, parameter):
     """σ′(z) at all responses z = Au + b of `up`, (N, F, H, W)."""
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     d = np.empty((N, F, Hp - h + 1, Wp - w + 1), up.dtype)
-    _share(up, no_lines(up), A, b, code, parameter, False, d, no_lines(up))
+    compute(up, *no_lines(up), A, b, code, parameter, d)
     return d
 
 
 def safeguarded_slopes(up, lines, A, b, code, parameter):
-    """(d, lines) at all responses of `up`; the first time, `lines` is None and a⁻ = d⁻ = 0."""
-    (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
-    before = no_lines(up) if lines is None else lines
+    """(d, lines) at all responses of `up`; the first time, `lines` is None and they are 0."""
+    before, after = old_and_new_lines(up, lines, A)
+    compute(up, before, after, A, b, code, parameter, np.empty((0, 0, 0, 0), up.dtype))
+    return after[:, 1, :, :, : up.shape[3] - A.shape[3] + 1], after
+
+
+def old_and_new_lines(up, lines, A):
+    """The lines that safeguarded slopes begin with, and memory for the next."""
+    (N, _, Hp, Wp), (F, _, h, _) = up.shape, A.shape
     after = np.empty((N, 2, F, Hp - h + 1, Wp), up.dtype)
-    _share(up, before, A, b, code, parameter, True, np.empty((0, 0, 0, 0), up.dtype), after)
-    return after[:, 1, :, :, : Wp - w + 1], after
+    return np.zeros_like(after) if lines is None else lines, after
 
 
 def no_lines(up):
-    """An array of no lines at all, of the precision of `up`."""
-    return np.empty((0, 2, 0, 0, 0), up.dtype)
+    """The same for slopes that need none."""
+    nothing = np.empty((0, 2, 0, 0, 0), up.dtype)
+    return nothing, nothing
 
 
-def _share(up, before, A, *arguments):
-    (N, _, Hp, Wp), h = up.shape, A.shape[2]
-    items = N * bands_of(Hp - h + 1, Wp, 1)[1]
-    share(_model_slopes, items, up.size * A.size, up, before, A, *arguments)
+def compute(up, before, after, A, *arguments):
+    """Share `_model_slopes` among threads."""
+    items = len(up) * bands_of(up.shape[2] - A.shape[2] + 1, up.shape[3], 1)[1]
+    share(_model_slopes, items, up.size * A.size, up, before, after, A, *arguments)
 
 
 @over_items
-def _model_slopes(first, last, up, before, A, b, code, parameter, safeguarded, out, after):
+def _model_slopes(first, last, up, before, after, A, b, code, parameter, out):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)
@@ -61,7 +67,7 @@ def _model_slopes(first, last, up, before, A, b, code, parameter, safeguarded, o
         for i in range(begin, end, step):
             rows = min(step, end - i)
             respond(T, shifts, x[i * Wp :], b, z, lead, rows, Wp)
-            if safeguarded:
+            if len(after) > 0:
                 safeguard(z, d, before, after, n, work, lead, i, 0, rows, Wp, code, parameter)
             else:
                 for k in range(F):
@@ -71,7 +77,7 @@ def _model_slopes(first, last, up, before, A, b, code, parameter, safeguarded, o
 
 @row_function
 def safeguard(z, d, before, after, n, work, lead, i, above, rows, Wp, code, parameter):
-    """Write the safeguarded slopes at the responses z of a strip to d, and lines to `after`.
+    """Write the safeguarded slopes at the responses z of a strip to d, and their lines to `after`.
 
     The strip begins at row i of image n; of its first `above` rows no lines are written.
     """
@@ -80,27 +86,15 @@ def safeguard(z, d, before, after, n, work, lead, i, above, rows, Wp, code, para
         work[:] = z[k]
         bend(work, d[k], code, parameter)
         x, s, t = z[k, lead : lead + size], work[lead : lead + size], d[k, lead : lead + size]
-        if before.shape[0] == 0:
-            first_line(x, s, t)
-        else:
-            old = before[n, 0, k].reshape(-1), before[n, 1, k].reshape(-1)
-            next_line(x, s, t, old[0][begin : begin + size], old[1][begin : begin + size])
+        old = before[n, 0, k].reshape(-1), before[n, 1, k].reshape(-1)
+        next_line(x, s, t, old[0][begin : begin + size], old[1][begin : begin + size])
         after[n, 0, k].reshape(-1)[begin + own : begin + size] = s[own:]
         after[n, 1, k].reshape(-1)[begin + own : begin + size] = t[own:]
 
 
 @row_function
-def first_line(z, s, d):
-    """Replace σ(z) in s by a, and σ′(z) in d by the slopes, for a⁻ = d⁻ = 0."""
-    zero, one, tiny = z.dtype.type(0), z.dtype.type(1), z.dtype.type(TINY)
-    for j in range(z.size):
-        d[j] = blend(z[j], s[j], d[j], zero, zero, one, tiny)
-        s[j] -= d[j] * z[j]
-
-
-@row_function
 def next_line(z, s, d, a_before, d_before):
-    """Replace σ(z) in s by a, and σ′(z) in d by the slopes, with the lines before."""
+    """Replace σ(z) in s by a, and σ′(z) in d by the safeguarded slopes, from the lines before."""
     zero, one, tiny = z.dtype.type(0), z.dtype.type(1), z.dtype.type(TINY)
     for j in range(z.size):
         predicted = a_before[j] + d_before[j] * z[j]

@@ -2,9 +2,9 @@
 
     (Cᵀ diag(d) A v)[x] = Σ_p S_p[x] v[x + p],    S_p[x] = Σ_k Σ_t C[k, t] A[k, t + p] d_k[x - t],
 
-d = w ⊙ σ′(Au + b), t and t + p taps of the filter. Filters of h × w have (2h-1)(2w-1) offsets p:
-25 multiplications for 3 × 3, where filter by filter there are 18 F. If C = A the stencil is
-symmetric, S_-p[x] = S_p[x - p], and the half with p ≥ 0 is enough.
+d = w ⊙ σ′(Au + b) or w ⊙ the safeguarded slopes, t and t + p taps of the filter. Filters of h × w
+have (2h-1)(2w-1) offsets p: 25 multiplications for 3 × 3, where filter by filter there are 18 F. If
+C = A the stencil is symmetric, S_-p[x] = S_p[x - p], and the half with p ≥ 0 is enough.
 
 Pixels x are those of the padded image as one row of Hp Wp values, and p = (p1, p2) is the shift
 p1 Wp + p2. Before each S_p stand `margin` zeros, the largest shift, so that S_p[x - p] exists; the
@@ -22,7 +22,7 @@ import numpy as np
 from refimpl.kernels.activations import slope
 from refimpl.kernels.blocks import combine
 from refimpl.kernels.jit import over_items, row_function, share
-from refimpl.kernels.safeguards import no_lines, safeguard
+from refimpl.kernels.safeguards import no_lines, old_and_new_lines, safeguard
 from refimpl.kernels.strips import add_rows, blank, respond, sum_row, weigh
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, tabled
 
@@ -33,22 +33,22 @@ PIECE, TERMS = 1024, 5
 def stencil(up, safeguarded, lines, A, C, b, weights, code, parameter, half):
     """(S, sums, lines): S (N, offsets, margin + Hp Wp), all offsets or half of them, sums (N, F).
 
-    If `safeguarded`, the slopes and the new lines are those of `safeguarded_slopes`.
+    If `safeguarded`, the slopes and the new lines are those of `safeguarded_slopes`; else the
+    slopes are σ′, and the lines None.
     """
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     margin, centre = (h - 1) * Wp + w - 1, (h - 1) * (2 * w - 1) + w - 1
     S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
     sums = np.zeros((N, bands_of(Hp, Wp, h)[1], F))
-    before = no_lines(up) if lines is None else lines
-    after = np.empty((N, 2, F, Hp - h + 1, Wp), up.dtype) if safeguarded else no_lines(up)
-    arguments = up, before, A, C, b, weights, code, parameter, half, safeguarded, S, sums, after
+    before, after = old_and_new_lines(up, lines, A) if safeguarded else no_lines(up)
+    arguments = up, before, after, A, C, b, weights, code, parameter, half, S, sums
     share(_stencil, N * sums.shape[1], up.size * A.size, *arguments)
     return S, sums.sum(axis=1).astype(up.dtype), after if safeguarded else None
 
 
 @over_items
 def _stencil(
-    first, last, up, before, A, C, b, weights, code, parameter, half, safeguarded, S, sums, after
+    first, last, up, before, after, A, C, b, weights, code, parameter, half, S, sums
 ):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
@@ -66,7 +66,7 @@ def _stencil(
             rows = min(step, stop - i)
             above = min(max(0, begin - i), rows)  # rows that belong to the band before
             respond(T_A, shifts_A, x[i * Wp :], b, z, lead, rows, Wp)
-            if safeguarded:
+            if len(after) > 0:
                 safeguard(z, d, before, after, n, work, lead, i, above, rows, Wp, code, parameter)
             else:
                 for k in range(F):

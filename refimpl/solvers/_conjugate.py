@@ -12,8 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, dot, norm, per_image
-from refimpl.results import BreakdownError
-from refimpl.solvers._progress import Progress
 from refimpl.solvers._systems import Matvec, System
 
 
@@ -58,38 +56,32 @@ def conjugate_sweep(system: System, r: Array) -> Array:
     for k in itertools.count():
         if not progress.running.any():
             break
-        _require_positive(progress, state.rho, "⟨r, P r⟩", "the preconditioner")
+        _require_positive(system, state.rho, "⟨r, P r⟩", "the preconditioner")
         Mp = system.matvec(state.p)
         curvature = dot(state.p, Mp)
-        _require_positive(progress, curvature, "⟨p, M p⟩", "M")
+        _require_positive(system, curvature, "⟨p, M p⟩", "M")
         if k == 1:
-            _require_symmetric(progress, *previous, state.p, Mp)
+            _require_symmetric(system, *previous, state.p, Mp)
         previous = (state.p, Mp)
         state = conjugate_step(state, Mp, curvature, system.precondition, progress.running)
         system.record(norm(state.r))
     return state.x
 
 
-def _require_positive(progress: Progress, values: Array, what: str, operator: str) -> None:
-    bad = progress.running & ~(values > 0)
-    if bad.any():
-        n = int(np.flatnonzero(bad)[0])
-        raise BreakdownError(
-            f"cg: iteration {progress.rows}: {what} = {values[n]:.3g} for image {n}, "
-            f"expected a positive number: {operator} is not positive definite; "
-            "use gmres, or solve at a state where it is"
-        )
+def _require_positive(system: System, values: Array, what: str, operator: str) -> None:
+    system.stop(
+        ~(values > 0),
+        lambda n: f"{what} = {values[n]:.3g} for image {n}, expected a positive number: {operator} "
+        "is not positive definite; use gmres, or solve at a state where it is",
+    )
 
 
-def _require_symmetric(progress: Progress, p: Array, Mp: Array, q: Array, Mq: Array) -> None:
+def _require_symmetric(system: System, p: Array, Mp: Array, q: Array, Mq: Array) -> None:
     """Compare ⟨p, M q⟩ with ⟨M p, q⟩ to √eps of their factors, far above rounding."""
     gap = np.abs(dot(p, Mq) - dot(Mp, q))
     bound = np.sqrt(np.finfo(p.dtype).eps) * (norm(p) * norm(Mq) + norm(Mp) * norm(q))
-    bad = progress.running & (gap > bound)
-    if bad.any():
-        n = int(np.flatnonzero(bad)[0])
-        raise BreakdownError(
-            f"cg: iteration {progress.rows}: ⟨p, M q⟩ and ⟨M p, q⟩ differ by {gap[n]:.3g} "
-            f"for image {n}, expected at most {bound[n]:.3g}: M is not symmetric; "
-            "use gmres or bicgstab"
-        )
+    system.stop(
+        gap > bound,
+        lambda n: f"⟨p, M q⟩ and ⟨M p, q⟩ differ by {gap[n]:.3g} for image {n}, expected at most "
+        f"{bound[n]:.3g}: M is not symmetric; use gmres or bicgstab",
+    )

@@ -5,10 +5,10 @@ the tolerance (for GMRES: at a restart). Recurrences drift from the true residua
 is then computed anew at x + d with one more product, and images above the tolerance are swept
 again. An image stops for good when two sweeps in a row leave its true residual where it was.
 
-A `model` of M in float32 makes this iterative refinement: sweeps use it, on r / ‖r‖, and lower r
-by at most 1e-4 at a time; residuals use M. So the result has the accuracy of M. Images whose
-residual a sweep with the model does not halve, since M is too badly conditioned, go on with M
-alone, as if there had been no model.
+With a `model` of M in float32 this is iterative refinement: sweeps use it, on r / ‖r‖, and stop
+when their recurrence has left 1e-4 of it; residuals use M, so that x has M's accuracy. Where such
+a sweep breaks down, or leaves 0.9 of an image's residual, its correction is dropped and the image
+goes on with M; its iterations are counted.
 
 Not here: the recurrences.
 """
@@ -28,8 +28,8 @@ Matvec = Callable[[Array], Array]
 GAIN = 0.99
 FRUITLESS_SWEEPS = 2
 
-# The same for a sweep with the model, and the part at which its recurrence ends.
-HALF, ENOUGH = 0.5, 1e-4
+MODEL_GAIN = 0.9  # a sweep with the model that leaves more is dropped
+MODEL_TOL = 1e-4  # where its recurrence ends
 
 
 class Counted:
@@ -44,8 +44,18 @@ class Counted:
 
 
 class System(NamedTuple):
-    """What a sweep needs: products with M and P ≈ M⁻¹, ‖b‖, the bookkeeping, and the ‖r‖ that it
-    need not go below."""
+    """What a sweep needs.
+
+    Attributes
+    ----------
+    matvec, precondition : callable
+        Products with M and P ≈ M⁻¹.
+    scale : array (N,)
+        ‖b‖ in the unit of r.
+    progress : Progress
+    enough : float
+        ‖r‖ at which an image leaves the sweep; above 0 in a sweep with the model.
+    """
 
     matvec: Counted
     precondition: Matvec
@@ -57,12 +67,25 @@ class System(NamedTuple):
         """‖r‖ / ‖b‖, 0 for b = 0."""
         return ratio(norm(r), self.scale)
 
-    def record(self, residual_norm: Array) -> bool:
-        """Enter ‖r‖ / ‖b‖; whether any image runs on."""
-        self.progress.require_finite(residual_norm, "residual norm")
-        running = self.progress.record(ratio(residual_norm, self.scale))
+    def record(self, residual_norm: Array) -> None:
+        """Enter ‖r‖ / ‖b‖, after which fewer images may run."""
+        self.stop(
+            ~np.isfinite(residual_norm),
+            lambda n: f"residual norm of image {n} is {residual_norm[n]}, expected a finite "
+            f"number; {self.progress.remedy}",
+        )
+        self.progress.record(ratio(residual_norm, self.scale))
         self.progress.pause(residual_norm <= self.enough)
-        return running
+
+    def stop(self, bad: Array, complaint: Callable[[int], str]) -> None:
+        """Where a sweep breaks down: images leave one with the model, else the solver raises."""
+        bad = self.progress.running & bad
+        if self.enough > 0:
+            self.progress.pause(bad)
+        elif bad.any():
+            what = complaint(int(np.flatnonzero(bad)[0]))
+            progress = self.progress
+            raise BreakdownError(f"{progress.solver}: iteration {progress.rows}: {what}")
 
 
 Sweep = Callable[[System, Array], Array]
@@ -96,38 +119,39 @@ def solve(
     P = Counted(preconditioner or identity, f"{solver}: preconditioner")
     system = System(M, P, norm(b), progress)
     x, r = _start(system, b, x0)
-    fruitless, modelled = np.zeros(len(b), dtype=int), np.full(len(b), model is not None)
-    running = system.record(norm(r))
-    while running:
-        rough = progress.running & modelled
-        if rough.any():
-            progress.pause(~rough)
+    system.record(norm(r))
+    if model is not None:
+        rough = system._replace(matvec=model, enough=MODEL_TOL)
+        x, r = _refine(rough, sweep, x, r, lambda x: b - M(x))
+    fruitless = np.zeros(len(b), dtype=int)
+    while progress.running.any():
         swept, before = progress.running, system.relative(r)
-        d = _rough_correction(system, sweep, r, model) if rough.any() else sweep(system, r)
-        rest = b - system.matvec(x + d)
-        failed = rough & ~(system.relative(rest) <= HALF * before)
-        modelled &= ~failed
-        x, r = _chosen(failed, x, x + d), _chosen(failed, r, rest)
+        x = x + sweep(system, r)
+        r = b - system.matvec(x)
         gained = system.relative(r) <= GAIN * before
-        fruitless = np.where(swept & ~rough & ~gained, fruitless + 1, 0)
+        fruitless = np.where(swept & ~gained, fruitless + 1, 0)
         progress.stall(fruitless >= FRUITLESS_SWEEPS)
-        running = progress.reopen(system.relative(r))
+        progress.reopen(system.relative(r))
     return progress.result(x, products=M.products + (model.products if model else 0))
 
 
-def _chosen(images: Array, one: Array, other: Array) -> Array:
-    """`one` for these images, `other` for the rest."""
-    return np.where(per_image(images, one), one, other) if images.any() else other
-
-
-def _rough_correction(system: System, sweep: Sweep, r: Array, model: Counted) -> Array:
-    """d with M d ≈ r by one sweep with the model; 0 if that breaks down."""
-    size = per_image(np.where(system.progress.running, norm(r), 1), r)
-    inner = system._replace(matvec=model, scale=system.scale / size.ravel(), enough=ENOUGH)
-    try:
-        return size * sweep(inner, (r / size).astype(np.float32))
-    except BreakdownError:
-        return np.zeros_like(r)
+def _refine(
+    rough: System, sweep: Sweep, x: Array, r: Array, residual: Matvec
+) -> tuple[Array, Array]:
+    """x and r after sweeps with the model, for as long as each gains on an image."""
+    progress, modelled = rough.progress, rough.progress.running
+    while modelled.any():
+        progress.pause(~modelled)
+        size = norm(r)
+        size = np.where(size > 0, size, 1)
+        unit = (r / per_image(size, r)).astype(np.float32)
+        d = per_image(size, r) * sweep(rough._replace(scale=rough.scale / size), unit)
+        rest = residual(x + d)
+        gained = modelled & (norm(rest) <= MODEL_GAIN * norm(r))
+        x, r = (np.where(per_image(gained, r), new, old) for new, old in ((x + d, x), (rest, r)))
+        progress.reopen(rough.relative(r))
+        modelled = gained & progress.running
+    return x, r
 
 
 def _start(system: System, b: Array, x0: Array | None) -> tuple[Array, Array]:

@@ -51,8 +51,9 @@ def cg(
     max_iterations : int
         Most iterations of an image, each one product.
     model : callable, optional
-        M in float32, where it and P act in place of `matvec`, which then serves residuals alone:
-        iterative refinement, for a float64 answer at less cost.
+        v ↦ M v in float32. The recurrence then uses it, with P on float32 arrays, and `matvec` only
+        measures residuals (iterative refinement); images that it does not help go on with
+        `matvec`, so P must take both precisions. `products` counts both.
 
     Returns
     -------

@@ -9,10 +9,11 @@ Both stop each image by the residual that all forward solvers share,
 
 The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it is with missing
 pixels and saturated potentials: for positive semidefinite H, ‖d‖ ≤ max(10, r) max(‖u‖, ‖u0‖).
-It vanishes with g, so that convergence stays superlinear. The systems are solved to the relative
-residual η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it
-must decrease is finite and decreases, else it is shortened; with a safeguard, ‖G‖ need only fall
-below the largest of its last 5 values.
+It vanishes with g, so that convergence stays superlinear; with directions in float32, it ends
+linear, with their rounding as its factor. The systems are solved to the relative residual
+η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
+decrease is finite and decreases, else it is shortened; with a safeguard, ‖G‖ need only fall below
+the largest of its last 5 values.
 
 Not here: the Hessian and Jacobian products (`refimpl.maps`).
 
@@ -100,14 +101,16 @@ def newton(
     max_iterations : int
         Most Newton steps of an image.
     safeguard : callable, optional
-        From the linearisation at u and what it returned for the last step (None at the start) to
-        one whose `hvp` replaces the Hessian product, for example by one that majorises where the
-        last step shows its model to be wrong. It must approach the Hessian in the limit.
+        (lin, previous) ↦ a linearisation whose `hvp` replaces that of `lin`, for example by one
+        that majorises where the last step shows its model to be wrong. `previous` is what it
+        returned for the last step, None at the start. In the limit its `hvp` must approach the
+        Hessian product, to the rounding of `precision`.
     preconditioner : callable, optional
         From a linearisation to r ↦ P r, P ≈ (∇²E)⁻¹ symmetric positive definite.
     precision : dtype, optional
-        In which directions are computed, and in which `hvp` of the safeguard's linearisation acts;
-        left out: that of `u0`. Energies, gradients and iterates keep that of `u0`.
+        Of directions, which are computed from g/‖g‖: that in which the `hvp` of the safeguard's
+        linearisation and the preconditioner act; left out: that of `u0`. Energies, gradients and
+        iterates keep that of `u0`.
     callback : callable (iteration, u, residuals), optional
 
     Returns
@@ -141,7 +144,7 @@ def newton(
         hvp = Counted(model.hvp, "newton: hvp")
         precondition = identity if preconditioner is None else preconditioner(model)
         unit, size = _unit(lin.gradient, precision)
-        forcing = _forcing(lin.gradient, first, progress).astype(unit.dtype)
+        forcing = _forcing(lin.gradient, first, progress)
         product = _shifted(hvp, progress.residuals, tau)
         d = newton_direction(product, unit, precondition, forcing, progress.running)
         d = per_image(size, u) * d.astype(u.dtype, copy=False)
@@ -224,7 +227,7 @@ def _unit(g: Array, precision: np.dtype | None) -> tuple[Array, Array]:
     """g / ‖g‖ in this precision, which holds it whatever the size of g, and ‖g‖."""
     size = norm(g)
     unit = g / per_image(np.where(size > 0, size, 1).astype(g.dtype), g)
-    return unit.astype(precision or g.dtype, copy=False), size
+    return unit.astype(g.dtype if precision is None else precision, copy=False), size
 
 
 def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
