@@ -5,15 +5,15 @@ u* = T(u*, θ) gives (I − ∂_u T) du = ∂_θ T dθ, hence with the adjoint s
     (I − ∂_u T)ᵀ q = ∇ℓ(u*)        E9        dℓ/dθ = (∂_θ T)ᵀ q        E10
 
 I − ∂_u T = τ J with J = ∂_u G, so the Krylov methods solve Jᵀ p = ∇ℓ(u*) for p = τ q, which is
-better scaled; tied, J is the Hessian of the energy. They refine with products in float32 where
-these are near enough (`refimpl.maps`); the residual of E9 is that in the precision of u.
+better scaled; tied, J is the Hessian of the energy.
 
     cg             conjugate gradients on the Hessian; tied models only
     gmres          nonsymmetric Krylov
     bicgstab       nonsymmetric Krylov
     neumann        q ← ∇ℓ + (∂_u T)ᵀ q, the adjoint fixed-point iteration
     anderson       the same, accelerated
-    auto           cg or gmres, preconditioned, with a fallback
+    auto           cg or gmres, preconditioned and refined with products in float32 where these
+                   are near enough (`refimpl.maps`), with a fallback
     jacobian_free  q = ∇ℓ: the first term of the Neumann series; not the gradient
 
 `unrolled_hypergradient` differentiates K steps of the iteration itself.
@@ -192,17 +192,20 @@ def _auto(linearization, loss_gradient, preconditioner, **options) -> SolverResu
     solve = partial(_solve, linearization, loss_gradient, preconditioner=preconditioner)
     others = {name: value for name, value in options.items() if name != "restart"}
     return solvers.with_fallback(
-        name, partial(solve, method=first, **options), partial(solve, method=second, **others)
+        name,
+        partial(solve, method=first, refined=True, **options),
+        partial(solve, method=second, **others),
     )
 
 
-def _krylov(linearization, loss_gradient, method, preconditioner, **options) -> SolverResult:
+def _krylov(
+    linearization, loss_gradient, method, preconditioner, *, refined=False, **options
+) -> SolverResult:
     """Jᵀ p = ∇ℓ, q = p / τ; the relative residual is that of E9, since both sides scale by τ."""
-    rough = linearization.rough
-    if rough is not linearization:
-        options["model"] = rough.direction_vjp
     if preconditioner is not None:
+        rough = linearization.rough if refined else linearization
         options["preconditioner"] = find_preconditioner(preconditioner)(rough)
+        options["model"] = None if rough is linearization else rough.direction_vjp
     result = KRYLOV[method](linearization.direction_vjp, loss_gradient, **options)
     return result._replace(x=result.x / linearization.step.tau)
 

@@ -18,7 +18,7 @@ import numpy as np
 from refimpl.arrays import Array, norm, positive, same_dtype
 from refimpl.datafit import DataFit
 from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedFieldsOfExperts
-from refimpl.operators import DenseBank, FilterBank
+from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, Matrix
 from refimpl.operators.banks import is_complex
 from refimpl.operators.spectral_norm import bank_norm, operator_norm
 from refimpl.parameters import Parameters, scale
@@ -29,6 +29,7 @@ PART = 32768
 
 # ‖∂F‖ / λ up to which float32 is near enough for corrections.
 MILD = 1e5
+CONVERTIBLE = (Identity, Mask, Convolution, Matrix)
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,15 @@ class Step:
     def rough(self) -> "Step":
         """This in float32 where that is near enough for directions and corrections, else this.
 
-        Near enough: it `is_mild`, θ is of the size of float32's numbers, the bank is one of filters
-        and K has `astype`. Its data are 0, since products with the Jacobian need none.
+        Near enough: it `is_mild`, λ, K and θ are of the size of float32's numbers, the bank is one
+        of filters and K one of `CONVERTIBLE`. Its data are 0: products with J need none.
         """
         bank, theta, K = self.field.bank, self.field.parameters, self.datafit.operator
-        convertible = isinstance(bank, FilterBank) and hasattr(K, "astype")
-        if self.dtype == np.float32 or not (convertible and fits_single(theta) and is_mild(self)):
+        convertible = isinstance(bank, FilterBank) and isinstance(K, CONVERTIBLE)
+        if self.dtype == np.float32 or not (convertible and is_mild(self)):
+            return self
+        numbers = self.datafit.lam, *K.coefficients, *(x for _, x in theta.items())
+        if not all(map(fits_single, numbers)):
             return self
         single = np.dtype(np.float32)
         datafit = DataFit(
@@ -288,13 +292,13 @@ def is_mild(step: Step) -> bool:
     return bool(slope_bound(step) * size <= MILD * step.datafit.lam)
 
 
-def fits_single(theta: Parameters) -> bool:
-    """Whether the largest magnitude of each parameter is 0 or far from where float32 ends.
+def fits_single(x: Array | float) -> bool:
+    """Whether the largest magnitude of `x` is 0 or far from where float32 ends.
 
-    Asked of θ alone, so that no image depends on the others of its batch.
+    Not asked of images, so that none depends on the others of its batch.
     """
-    largest = (np.abs(x).max() for _, x in theta.items())
-    return all(m == 0 or 1e-6 <= m <= 1e6 for m in largest)
+    largest = np.abs(x).max()
+    return bool(largest == 0 or 1e-6 <= largest <= 1e6)
 
 
 def strength(step: Step) -> float:

@@ -172,9 +172,10 @@ def test_images_of_a_batch_are_independent_bit_for_bit(tied):
             assert np.array_equal(alone.x, batch.x[one])
 
 
-@pytest.mark.parametrize("method, tied", [("cg", True), ("gmres", False), ("bicgstab", False)])
-def test_krylov_methods_refine_with_products_in_float32(method, tied, monkeypatch):
-    step = make(tied=tied)[0]
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("operator", ["identity", "mask", "convolution"])
+def test_auto_refines_with_products_in_float32(operator, tied, monkeypatch):
+    step = make(tied=tied, operator=operator)[0]
     dtypes = []
 
     def recorded(lin, q, product=StepLinearization.direction_vjp):
@@ -183,7 +184,7 @@ def test_krylov_methods_refine_with_products_in_float32(method, tied, monkeypatc
 
     monkeypatch.setattr(StepLinearization, "direction_vjp", recorded)
     u = step.datafit.operator.adjoint(step.datafit.y)
-    result = solve_adjoint(step.linearize(u), u, method=method, tol=1e-12)
+    result = solve_adjoint(step.linearize(u), u, method="auto", tol=1e-10)
     assert result.all_converged and result.x.dtype == np.float64
     assert result.products == len(dtypes) > dtypes.count(np.dtype(np.float32)) > len(dtypes) / 2
 

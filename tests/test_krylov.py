@@ -188,6 +188,26 @@ def test_a_model_that_fails_leaves_the_result_without_it(solver, factor):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_a_sweep_with_the_model_that_is_cut_short_is_kept(solver):
+    M, b = spd([1e3]), right_hand_side(1)
+    model = product(M.astype(np.float32))
+    result = solver(product(M), b, tol=1e-10, max_iterations=25, model=model)
+    plain = solver(product(M), b, tol=1e-10, max_iterations=25)
+    assert not result.all_converged and 25 < result.iterations[0] <= 50
+    assert result.residuals[0] < plain.residuals[0]
+
+
+@pytest.mark.parametrize("condition", [1e6, 1e7])
+def test_too_bad_a_condition_for_float32_takes_no_iterations_from_the_solve(condition):
+    M, b = spd([condition]), right_hand_side(1)
+    needed = cg(product(M), b, tol=1e-10, max_iterations=9000).iterations[0]
+    result = cg(
+        product(M), b, tol=1e-10, max_iterations=2 * needed, model=product(M.astype(np.float32))
+    )
+    assert result.all_converged
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_a_result_with_a_model_does_not_depend_on_the_batch(solver):
     M, b = spd([3, 1e2, 1e3]), right_hand_side(3) * np.array([1e-9, 1, 1e9])[:, None]
     single = M.astype(np.float32)

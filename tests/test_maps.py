@@ -273,7 +273,7 @@ def test_rough_step_has_the_jacobian_in_float32(tied):
 
 
 def test_rough_products_need_no_data_and_take_any():
-    step = random_step(generator(0))
+    step = random_step(generator(0), operator=Identity(IMAGE))
     huge = replace(step, datafit=replace(step.datafit, y=1e200 * step.datafit.y))
     assert huge.rough.dtype == np.float32
 
@@ -286,12 +286,17 @@ def test_rough_products_need_no_data_and_take_any():
         lambda step: random_step(generator(0), operator=Identity(IMAGE), dense=True),
         lambda step: random_step(generator(0), operator=Identity(IMAGE), dtype=np.float32),
         lambda step: replace(step, field=make_field(step.field.bank, LogCosh(), tiny(step))),
+        lambda step: random_step(generator(0), operator=Matrix(np.full((7, 40), 1e-30), IMAGE)),
     ],
-    ids=["not mild", "operator without astype", "dense", "float32 already", "beyond float32"],
+    ids=[
+        "not mild", "operator of another kind", "dense", "float32 already",
+        "filters beyond float32", "operator beyond float32",
+    ],
 )
 def test_other_steps_are_rough_already(change):
     step = change(random_step(generator(0), operator=Identity(IMAGE)))
-    assert step.rough is step and step.linearize(step.datafit.y).rough.step is step
+    lin = step.linearize(step.datafit.operator.adjoint(step.datafit.y))
+    assert step.rough is step and lin.rough is lin
 
 
 def tiny(step):

@@ -47,7 +47,7 @@ ONE, TWO, FOUR = np.float32(1), np.float32(2), np.float32(4)
 
 @formula
 def exp_parts(x):
-    """(s, p) with e^x = s (1 + p), s a power of two and |p| ≤ 0.42, for |x| ≤ 708.
+    """(s, p) with e^x = s (1 + p), s a power of two and |p| ≤ 0.42, for -708 ≤ x ≤ 0.
 
     The polynomial is summed in pairs, whose chains of operations are shorter than Horner's.
     """
@@ -65,20 +65,17 @@ def exp_parts(x):
 
 @formula
 def tanh_parts(x):
-    """(tanh x, sech² x); with e = e^(2x), tanh = (e - 1) / (1 + e) and sech² = 4e / (1 + e)².
-
-    With q = 1 / (1 + e), sech² is 4 (e q) q: q² alone would underflow.
-    """
-    s, p = exp_parts(2.0 * max(min(x, LARGEST), -LARGEST))
+    """(tanh x, sech² x); with e = e^(-2|x|), tanh|x| = (1 - e) / (1 + e), sech² = 4e / (1 + e)²."""
+    s, p = exp_parts(-2.0 * min(abs(x), LARGEST))
     e_minus_1 = s * p + (s - 1.0)
     q = 1.0 / (2.0 + e_minus_1)
-    return e_minus_1 * q, 4.0 * ((s * p + s) * q) * q
+    return math.copysign(-e_minus_1 * q, x), 4.0 * (s * p + s) * q * q
 
 
 @formula
 def tanh_parts_single(x):
     """`tanh_parts` of a float32, in float32 throughout."""
-    y = TWO * max(min(x, LARGEST_SINGLE), -LARGEST_SINGLE)
+    y = -TWO * min(abs(x), LARGEST_SINGLE)
     shifted = y * LOG2_E_SINGLE + ROUNDER_SINGLE
     n = shifted - ROUNDER_SINGLE
     r = (y - n * LN2_SINGLE[0]) - n * LN2_SINGLE[1]
@@ -89,7 +86,7 @@ def tanh_parts_single(x):
     s = np.int32(bits).view(np.float32)
     e_minus_1 = s * p + (s - ONE)
     q = ONE / (TWO + e_minus_1)
-    return e_minus_1 * q, FOUR * ((s * p + s) * q) * q
+    return math.copysign(-e_minus_1 * q, x), FOUR * (s * p + s) * q * q
 
 
 @formula

@@ -6,9 +6,6 @@
 
 `FromScipy` lets in whatever follows `scipy.sparse.linalg.LinearOperator` (PyLops operators,
 sparse matrices wrapped by `aslinearoperator`); `Operator.as_scipy` leads the other way.
-
-`astype(dtype)`, where an operator has it, is the same map in another precision; Newton's and Krylov
-methods may then compute corrections in float32.
 """
 
 from typing import Protocol

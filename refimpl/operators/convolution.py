@@ -45,6 +45,11 @@ class Convolution(Operator):
         self._bank = FilterBank((1, H, W), (1, *kernel.shape), boundary)
         self._filters = np.ascontiguousarray(kernel[::-1, ::-1])[None, None]
 
+    @property
+    def coefficients(self) -> tuple[Array, ...]:
+        """The arrays of real numbers that K consists of."""
+        return (self.kernel,)
+
     def astype(self, dtype: np.dtype) -> "Convolution":
         """The same with a kernel of another precision."""
         return Convolution(self.kernel.astype(dtype), self.domain_shape, self.boundary)

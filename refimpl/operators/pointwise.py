@@ -16,6 +16,8 @@ from refimpl.operators.base import Operator, check_dtype, check_shape
 class Identity(Operator):
     """K u = u on images of shape (C, H, W): denoising."""
 
+    coefficients = ()
+
     def __init__(self, image_shape: tuple[int, ...]):
         self.domain_shape = self.range_shape = tuple(image_shape)
 
@@ -48,6 +50,8 @@ class Mask(Operator):
     ValueError
         If the mask has another shape, values other than 0 and 1, or observes nothing.
     """
+
+    coefficients = ()
 
     def __init__(self, mask: Array, image_shape: tuple[int, int, int]):
         mask = np.asarray(mask)
@@ -98,6 +102,11 @@ class Matrix(Operator):
             )
         self.matrix = matrix
         self.domain_shape, self.range_shape = tuple(image_shape), (matrix.shape[0],)
+
+    @property
+    def coefficients(self) -> tuple[Array, ...]:
+        """The arrays of real numbers that K consists of."""
+        return (self.matrix,)
 
     def astype(self, dtype: np.dtype) -> "Matrix":
         """The same with coefficients of another precision."""

@@ -65,7 +65,7 @@ class Progress:
         self.eps = np.finfo(x0.dtype).eps
         self.start, self.reference = norm(x0), _as_reference(solver, reference, x0)
         self.history: list[Array] = []
-        self.iterations = np.zeros(images, dtype=int)
+        self.iterations, self.limit = np.zeros(images, dtype=int), self.max_iterations
         self.running = np.ones(images, dtype=bool)
         self.stalled = np.zeros(images, dtype=bool)
 
@@ -101,7 +101,7 @@ class Progress:
         return bool(self.running.any())
 
     def _unfinished(self) -> Array:
-        short = self.iterations < self.max_iterations
+        short = self.iterations < self.limit
         return (self.residuals > self.tol) & short & ~self.stalled
 
     def require_finite(self, values: Array, what: str) -> None:
@@ -124,6 +124,10 @@ class Progress:
         """Stop `images` for good: no step improves them."""
         self.stalled = self.stalled | images
         self.running = self.running & ~images
+
+    def begin_again(self) -> None:
+        """Allow each image `max_iterations` more than it has taken."""
+        self.limit = self.iterations + self.max_iterations
 
     def pause(self, images: Array) -> None:
         """Stop `images` until `reopen`."""

@@ -7,8 +7,8 @@ again. An image stops for good when two sweeps in a row leave its true residual 
 
 With a `model` of M in float32 this is iterative refinement: sweeps use it, on r / ‖r‖, and stop
 when their recurrence has left 1e-4 of it; residuals use M, so that x has M's accuracy. Where such
-a sweep breaks down, or leaves 0.9 of an image's residual, its correction is dropped and the image
-goes on with M; its iterations are counted.
+a sweep breaks down or leaves 0.9 of an image's residual, the image goes on with M, for which it has
+`max_iterations` of its own. A correction that does not lower the residual is dropped.
 
 Not here: the recurrences.
 """
@@ -28,7 +28,7 @@ Matvec = Callable[[Array], Array]
 GAIN = 0.99
 FRUITLESS_SWEEPS = 2
 
-MODEL_GAIN = 0.9  # a sweep with the model that leaves more is dropped
+MODEL_GAIN = 0.9  # a sweep with the model that leaves more is an image's last
 MODEL_TOL = 1e-4  # where its recurrence ends
 
 
@@ -96,7 +96,7 @@ def identity(r: Array) -> Array:
     return r
 
 
-@np.errstate(over="ignore", invalid="ignore")
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def solve(
     solver: str,
     sweep: Sweep,
@@ -123,6 +123,8 @@ def solve(
     if model is not None:
         rough = system._replace(matvec=model, enough=MODEL_TOL)
         x, r = _refine(rough, sweep, x, r, lambda x: b - M(x))
+        progress.begin_again()
+        progress.reopen(system.relative(r))
     fruitless = np.zeros(len(b), dtype=int)
     while progress.running.any():
         swept, before = progress.running, system.relative(r)
@@ -147,8 +149,9 @@ def _refine(
         unit = (r / per_image(size, r)).astype(np.float32)
         d = per_image(size, r) * sweep(rough._replace(scale=rough.scale / size), unit)
         rest = residual(x + d)
+        lower = per_image(modelled & (norm(rest) < norm(r)), r)
         gained = modelled & (norm(rest) <= MODEL_GAIN * norm(r))
-        x, r = (np.where(per_image(gained, r), new, old) for new, old in ((x + d, x), (rest, r)))
+        x, r = np.where(lower, x + d, x), np.where(lower, rest, r)
         progress.reopen(rough.relative(r))
         modelled = gained & progress.running
     return x, r

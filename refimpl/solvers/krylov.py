@@ -53,7 +53,7 @@ def cg(
     model : callable, optional
         v ↦ M v in float32. The recurrence then uses it, with P on float32 arrays, and `matvec` only
         measures residuals (iterative refinement); images that it does not help go on with
-        `matvec`, so P must take both precisions. `products` counts both.
+        `matvec`, and as many iterations, so P must take both precisions. `products` counts both.
 
     Returns
     -------
