@@ -223,10 +223,10 @@ def _objective(step: TiedStep):
 RUNNERS = {
     "picard": _picard,
     "anderson": _anderson,
-    "newton_krylov": partial(_newton, solvers.newton_krylov),
+    "newton_krylov": lambda *given, **options: _newton(solvers.newton_krylov, *given, **options),
     "nesterov": lambda step, u0, **options: solvers.nesterov(
         step.gradient, u0, step=step.tau, **options
     ),
     "lbfgs": _lbfgs,
-    "newton": partial(_newton, solvers.newton),
+    "newton": lambda *given, **options: _newton(solvers.newton, *given, **options),
 }

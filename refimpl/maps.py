@@ -91,9 +91,8 @@ class Step:
         if not all(map(fits_single, numbers)):
             return self
         single = np.dtype(np.float32)
-        datafit = DataFit(
-            K.astype(single), np.zeros_like(self.datafit.y, dtype=single), self.datafit.lam
-        )
+        zeros = np.zeros_like(self.datafit.y, dtype=single)
+        datafit = replace(self.datafit, operator=K.astype(single), y=zeros)
         field = type(self.field)(bank, self.field.potential, theta.astype(single))
         return replace(self, datafit=datafit, field=field)
 
