@@ -12,8 +12,8 @@ better scaled; tied, J is the Hessian of the energy.
     bicgstab       nonsymmetric Krylov
     neumann        q ← ∇ℓ + (∂_u T)ᵀ q, the adjoint fixed-point iteration
     anderson       the same, accelerated
-    auto           cg or bicgstab, preconditioned and refined with products in float32 where these
-                   are near enough (`refimpl.maps`); where they fail gmres
+    auto           cg or gmres, preconditioned and refined with products in float32 where these
+                   are near enough (`refimpl.maps`), with a fallback
     jacobian_free  q = ∇ℓ: the first term of the Neumann series; not the gradient
 
 `unrolled_hypergradient` differentiates K steps of the iteration itself.
@@ -125,9 +125,8 @@ def solve_adjoint(
     loss_gradient : array (N, C, H, W)
         ∇ℓ(u*).
     method : str, optional
-        One of `METHODS`; left out: "cg" for tied models, else "gmres". "auto" takes "cg"
-        or "bicgstab", preconditioned, and falls back on "gmres"; the result's message says what was
-        used.
+        One of `METHODS`; left out: "cg" for tied models, else "gmres". "auto" preconditions these
+        and falls back on "gmres" and "bicgstab"; the result's message says what was used.
     tol : float
         Relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
     preconditioner : "jacobi", "circulant", "cholesky" or None
@@ -185,16 +184,17 @@ def _solve(linearization, loss_gradient, *, method, tol, preconditioner, **optio
 
 
 def _auto(linearization, loss_gradient, preconditioner, **options) -> SolverResult:
-    """Conjugate gradients or BiCGStab, preconditioned; for images where they fail GMRES."""
-    first = "cg" if isinstance(linearization, TiedStepLinearization) else "bicgstab"
+    """Conjugate gradients or GMRES, preconditioned; for images where they fail the next in line."""
+    tied = isinstance(linearization, TiedStepLinearization)
+    first, second = ("cg", "gmres") if tied else ("gmres", "bicgstab")
     preconditioner = preconditioner or choose_preconditioner(linearization.step)
     name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
     solve = partial(_solve, linearization, loss_gradient, preconditioner=preconditioner)
     others = {name: value for name, value in options.items() if name != "restart"}
     return solvers.with_fallback(
         name,
-        partial(solve, method=first, refined=True, **others),
-        partial(solve, method="gmres", **options),
+        partial(solve, method=first, refined=True, **options),
+        partial(solve, method=second, **others),
     )
 
 
