@@ -126,7 +126,8 @@ def solve_adjoint(
         ∇ℓ(u*).
     method : str, optional
         One of `METHODS`; left out: "cg" for tied models, else "gmres". "auto" preconditions these
-        and falls back on "gmres" and "bicgstab"; the result's message says what was used.
+        and falls back on "gmres" and "bicgstab" with the diagonal where the preconditioner was
+        "circulant"; the result's message says what was used.
     tol : float
         Relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
     preconditioner : "jacobi", "circulant", "cholesky" or None
@@ -184,17 +185,22 @@ def _solve(linearization, loss_gradient, *, method, tol, preconditioner, **optio
 
 
 def _auto(linearization, loss_gradient, preconditioner, **options) -> SolverResult:
-    """Conjugate gradients or GMRES, preconditioned; for images where they fail the next in line."""
+    """Conjugate gradients or GMRES, preconditioned; for images where they fail the next in line.
+
+    That takes the diagonal in place of the circulant model, which can mislead where the mean of σ′
+    says little of J.
+    """
     tied = isinstance(linearization, TiedStepLinearization)
     first, second = ("cg", "gmres") if tied else ("gmres", "bicgstab")
     preconditioner = preconditioner or choose_preconditioner(linearization.step)
     name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
-    solve = partial(_solve, linearization, loss_gradient, preconditioner=preconditioner)
+    safer = "jacobi" if preconditioner == "circulant" else preconditioner
+    solve = partial(_solve, linearization, loss_gradient)
     others = {name: value for name, value in options.items() if name != "restart"}
     return solvers.with_fallback(
         name,
-        partial(solve, method=first, refined=True, **options),
-        partial(solve, method=second, **others),
+        partial(solve, method=first, preconditioner=preconditioner, refined=True, **options),
+        partial(solve, method=second, preconditioner=safer, **others),
     )
 
 
