@@ -124,6 +124,25 @@ def test_a_failure_of_both_is_not_hidden(monkeypatch):
     assert "then anderson: 2 of 2 images did not converge" in star.message
 
 
+def test_after_the_circulant_model_an_adjoint_solve_takes_the_diagonal(monkeypatch):
+    made, names = make(tied=False, operator="mask"), []
+    star = reconstruct(made.step, method="auto", tol=1e-12)
+    find = implicit.find_preconditioner
+
+    def breaks(matvec, b, **options):
+        raise BreakdownError("no")
+
+    def recorded(name):
+        names.append(name)
+        return find(name)
+
+    monkeypatch.setattr(implicit, "find_preconditioner", recorded)
+    monkeypatch.setitem(implicit.KRYLOV, "gmres", breaks)
+    g = squared_loss_gradient(star.x, made.target)
+    assert solve_adjoint(made.step.linearize(star.x), g, method="auto", tol=1e-10).all_converged
+    assert names == ["circulant", "jacobi"]
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_an_adjoint_solve_that_fails_is_replaced_and_reported(tied, monkeypatch):
     made = make(tied=tied)
