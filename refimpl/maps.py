@@ -179,7 +179,7 @@ class StepLinearization:
         """This with Newton's slopes only as far as `previous`, the model before, was right about u.
 
         J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes` and
-        the precision of `rough`.
+        the precision of `rough`, which has no data: only its products count.
         """
         before = None if previous is None else previous.field
         return replace(self.rough, field=self.rough.field.safeguarded(before))

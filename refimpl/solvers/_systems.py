@@ -69,11 +69,9 @@ class System(NamedTuple):
 
     def record(self, residual_norm: Array) -> None:
         """Enter ‖r‖ / ‖b‖, after which fewer images may run."""
-        self.stop(
-            ~np.isfinite(residual_norm),
-            lambda n: f"residual norm of image {n} is {residual_norm[n]}, expected a finite "
-            f"number; {self.progress.remedy}",
-        )
+        if self.enough > 0:
+            self.progress.pause(~np.isfinite(residual_norm))
+        self.progress.require_finite(residual_norm, "residual norm")
         self.progress.record(ratio(residual_norm, self.scale))
         self.progress.pause(residual_norm <= self.enough)
 
@@ -94,6 +92,13 @@ Sweep = Callable[[System, Array], Array]
 def identity(r: Array) -> Array:
     """The preconditioner that does nothing."""
     return r
+
+
+def unit_and_size(r: Array, precision: np.dtype | None) -> tuple[Array, Array]:
+    """r / ‖r‖ in this precision, which holds it whatever the size of r, and ‖r‖."""
+    size = norm(r)
+    unit = r / per_image(np.where(size > 0, size, 1).astype(r.dtype), r)
+    return unit.astype(r.dtype if precision is None else precision, copy=False), size
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -144,9 +149,7 @@ def _refine(
     progress, modelled = rough.progress, rough.progress.running
     while modelled.any():
         progress.pause(~modelled)
-        size = norm(r)
-        size = np.where(size > 0, size, 1)
-        unit = (r / per_image(size, r)).astype(np.float32)
+        unit, size = unit_and_size(r, np.float32)
         d = per_image(size, r) * sweep(rough._replace(scale=rough.scale / size), unit)
         rest = residual(x + d)
         lower = per_image(modelled & (norm(rest) < norm(r)), r)

@@ -32,7 +32,7 @@ from refimpl.results import SolverResult
 from refimpl.solvers._conjugate import conjugate_start, conjugate_step
 from refimpl.solvers._gmres import gmres_sweep
 from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, ratio, tolerance
-from refimpl.solvers._systems import Counted, Matvec, identity, solve
+from refimpl.solvers._systems import Counted, Matvec, identity, solve, unit_and_size
 
 # Times a step is shortened, to half or less, before the image is given up: 2^-40 is below any use.
 HALVINGS = 40
@@ -143,7 +143,7 @@ def newton(
         model = lin if safeguard is None else safeguard(lin, model)
         hvp = Counted(model.hvp, "newton: hvp")
         precondition = identity if preconditioner is None else preconditioner(model)
-        unit, size = _unit(lin.gradient, precision)
+        unit, size = unit_and_size(lin.gradient, precision)
         forcing = _forcing(lin.gradient, first, progress)
         product = _shifted(hvp, progress.residuals, tau)
         d = newton_direction(product, unit, precondition, forcing, progress.running)
@@ -207,7 +207,7 @@ def newton_krylov(
     while progress.record(progress.relative_residual(tau * lin.direction, u), u):
         model = lin if safeguard is None else safeguard(lin, model)
         forcing = np.where(progress.running, _forcing(lin.direction, first, progress), np.inf)
-        unit, size = _unit(lin.direction, precision)
+        unit, size = unit_and_size(lin.direction, precision)
         inner = solve(
             "newton_krylov: gmres", sweep,
             _shifted(model.direction_jvp, progress.residuals, tau), -unit, x0=None,
@@ -221,13 +221,6 @@ def newton_krylov(
         u = _backtrack(u, d, test, progress)
         lin = test.lin
     return progress.result(u, evaluations=linearize.calls, products=products)
-
-
-def _unit(g: Array, precision: np.dtype | None) -> tuple[Array, Array]:
-    """g / ‖g‖ in this precision, which holds it whatever the size of g, and ‖g‖."""
-    size = norm(g)
-    unit = g / per_image(np.where(size > 0, size, 1).astype(g.dtype), g)
-    return unit.astype(g.dtype if precision is None else precision, copy=False), size
 
 
 def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
