@@ -1,4 +1,4 @@
-"""The consumer in C++ reads the golden suite, computes the same numbers, and notices others."""
+"""The consumer in JavaScript reads the golden suite, computes the same numbers, notices others."""
 
 import shutil
 import subprocess
@@ -18,29 +18,21 @@ from golden_copies import (
 from refimpl.cases.golden import RECIPES, SUITE
 from refimpl.storage import read_arrays
 
-SOURCE = Path(__file__).parent / "consumer" / "consumer.cpp"
-COMPILER = shutil.which("g++")
+PROGRAM = Path(__file__).parent / "consumer" / "consumer.mjs"
+NODE = shutil.which("node")
 
 pytestmark = pytest.mark.skipif(
-    COMPILER is None, reason="the consumer is written in C++; install g++ to run it"
+    NODE is None, reason="the consumer is written in JavaScript; install node to run it"
 )
 
 
-@pytest.fixture(scope="module")
-def consumer(tmp_path_factory):
-    """Run the compiled consumer on case directories; exit code, rows of words, standard error."""
-    program = tmp_path_factory.mktemp("consumer") / "consumer"
-    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([COMPILER, *flags, "-o", program, SOURCE], check=True)
-
-    def run(*folders):
-        done = subprocess.run([program, *folders], capture_output=True, text=True, timeout=60)
-        return done.returncode, [line.split() for line in done.stdout.splitlines()], done.stderr
-
-    return run
+def consumer(*folders):
+    """Exit code, rows of words and standard error of the consumer on case directories."""
+    done = subprocess.run([NODE, PROGRAM, *folders], capture_output=True, text=True, timeout=300)
+    return done.returncode, [line.split() for line in done.stdout.splitlines()], done.stderr
 
 
-def test_consumer_agrees_on_every_output_of_the_suite(consumer):
+def test_consumer_agrees_on_every_output_of_the_suite():
     code, rows, err = consumer(*(SUITE / name for name in RECIPES))
     assert code == 0 and err == "", rows
     compared = {(Path(folder).name, output) for folder, output, _, verdict in rows}
@@ -49,7 +41,7 @@ def test_consumer_agrees_on_every_output_of_the_suite(consumer):
 
 
 @pytest.mark.parametrize("name", [TIED, UNTIED, NORMALISED])
-def test_changed_digit_is_noticed_in_every_output(name, consumer, tmp_path):
+def test_changed_digit_is_noticed_in_every_output(name, tmp_path):
     outputs = output_names(name)
     copies = [copy_case(name, tmp_path / output) for output in outputs]
     for copy, output in zip(copies, outputs, strict=True):
@@ -59,7 +51,7 @@ def test_changed_digit_is_noticed_in_every_output(name, consumer, tmp_path):
 
 
 @pytest.mark.parametrize("setting", ['"reflect"', '"half_squared_relu"', '"tau": 0.25'])
-def test_another_setting_is_noticed(setting, consumer, tmp_path):
+def test_another_setting_is_noticed(setting, tmp_path):
     other = {'"reflect"': '"zero"', '"half_squared_relu"': '"quadratic"', '"tau": 0.25': '"tau": 1'}
     copy = copy_case(TIED, tmp_path)
     text = (copy / "case.json").read_text("utf-8")
@@ -68,15 +60,15 @@ def test_another_setting_is_noticed(setting, consumer, tmp_path):
     assert consumer(copy)[0] == 1
 
 
-def test_compressed_truncated_or_missing_files_exit_with_two(consumer, tmp_path):
+def test_compressed_truncated_or_missing_files_exit_with_two(tmp_path):
     packed, cut, gone = (copy_case(TIED, tmp_path / name) for name in ("packed", "cut", "gone"))
     np.savez_compressed(packed / "inputs.npz", **read_arrays(packed / "inputs.npz"))
     (cut / "inputs.npz").write_bytes((cut / "inputs.npz").read_bytes()[:1000])
     (gone / "case.json").unlink()
-    for case, words in ((packed, "compressed"), (cut, "no zip file"), (gone, "not readable")):
+    for case, words in ((packed, "compressed"), (cut, "no zip file"), (gone, "no such file")):
         code, rows, err = consumer(case)
         assert code == 2 and rows == [] and words in err
 
 
-def test_without_cases_the_consumer_does_not_agree(consumer):
+def test_without_cases_the_consumer_does_not_agree():
     assert consumer()[0] == 1
