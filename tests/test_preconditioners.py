@@ -132,6 +132,28 @@ def test_circulant_inverts_a_periodic_quadratic_model_exactly(size):
     assert np.linalg.norm(recovered - v) <= 1e-9 * np.linalg.norm(v)
 
 
+def test_circulant_trusts_a_blur_as_far_as_the_slopes_are_alike():
+    """S⁻¹ Q⁻¹ S⁻¹ written out, Q no smaller than 0.6 s max|Q_F|; much of it is lifted here."""
+    size = (12, 10)
+    blur = Convolution(np.full((5, 5), 1 / 25), (1, *size), "periodic")
+    lin = linearization(blur, potential=LogCosh(3.0))
+    own = lin.field.diagonal
+    kernels = np.zeros((2, 1, *size))
+    kernels[:, :, :5, :5] = mean_kernels(lin)
+    prior = np.fft.fft2(np.roll(kernels, (-2, -2), axis=(2, 3))).real
+    average = np.zeros(size)
+    average[:5, :5] = 1 / 25
+    Q = prior + 1.3 * np.abs(np.fft.fft2(average)) ** 2
+    spread = np.abs(own / own.mean(axis=(2, 3), keepdims=True) - 1).mean(axis=(2, 3), keepdims=True)
+    least = 0.6 * spread * np.abs(prior).max(axis=(2, 3), keepdims=True)
+    assert (Q < least).mean() > 0.1
+    diagonal = own + 1.3 / 25
+    scaling = (diagonal / diagonal.mean(axis=(2, 3), keepdims=True)) ** 0.25
+    r = normal(generator(1), lin.u.shape)
+    expected = np.fft.ifft2(np.fft.fft2(r / scaling) / np.maximum(Q, least)).real / scaling
+    np.testing.assert_allclose(circulant(lin)(r), expected, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("boundary", ["periodic", "symmetric", "zero"])
 @pytest.mark.parametrize(
     "operator",

@@ -21,6 +21,7 @@ from figures.benchmarks.jax_products import (
 from figures.benchmarks.plain import Plain
 
 LIFT = 1e-3  # smaller entries of a symbol or diagonal, relative to the largest, are raised to this
+DISTRUST = 0.6  # and behind a blur those of a symbol to this times its spread and the prior's
 
 
 @jax.tree_util.register_dataclass
@@ -99,17 +100,20 @@ class Model:
         )
 
     def preconditioner(self, arrays: Arrays, d: Array):
-        """r ↦ S⁻¹ Q⁻¹ S⁻¹ r: circulant with the mean of d, and a diagonal scaling.
+        """r ↦ S⁻¹ Q⁻¹ S⁻¹ r: circulant with the mean of d, and a diagonal scaling, as refimpl has.
 
         The FFT runs on the next larger sizes that are products of small primes: the image is
         extended by zeros and cropped, which keeps the map symmetric and positive definite.
         """
         size = d.shape[2:]
         fast = tuple(next_fast_len(n, real=True) for n in size)
-        symbol = jnp.maximum(
-            q := self._symbol(arrays, d, fast), LIFT * q.max((1, 2), keepdims=True)
-        )
-        diagonal = self._diagonal(arrays, d)
+        prior, symbol = self._symbols(arrays, d, fast)
+        own, diagonal = self._diagonals(arrays, d)
+        least = LIFT * symbol.max((1, 2), keepdims=True)
+        if self.plain.taps:
+            spread = jnp.abs(own / own.mean((1, 2), keepdims=True) - 1).mean((1, 2), keepdims=True)
+            least = jnp.maximum(least, DISTRUST * spread * prior.max((1, 2), keepdims=True))
+        symbol = jnp.maximum(symbol, least)
         scaling = (diagonal / diagonal.mean((1, 2), keepdims=True)) ** -0.25
 
         def apply(r: Array) -> Array:
@@ -118,23 +122,24 @@ class Model:
 
         return apply
 
-    def _symbol(self, arrays: Arrays, d: Array, fast: tuple[int, int]) -> Array:
-        """λ |K̂|² + Re Σ_k mean(d_k) conj(Ĉ_k) Â_k, (N, H, W // 2 + 1)."""
+    def _symbols(self, arrays: Arrays, d: Array, fast: tuple[int, int]) -> tuple[Array, Array]:
+        """Re Σ_k mean(d_k) conj(Ĉ_k) Â_k, (N, H, W // 2 + 1), and that with λ |K̂|²."""
         hats = [jnp.fft.rfft2(x, s=fast) for x in (arrays.A, synthesis(arrays))]
         prior = jnp.einsum("nk,kxy->nxy", d.mean((2, 3)), (hats[1].conj() * hats[0]).real)
         if arrays.mask is not None:
-            return prior + self.plain.lam * arrays.mask.mean()
+            return prior, prior + self.plain.lam * arrays.mask.mean()
         kernel = np.zeros(fast)
         for a, b, c in self.plain.taps or [(0, 0, 1.0)]:
             kernel[a, b] += c
-        return prior + self.plain.lam * jnp.abs(jnp.fft.rfft2(kernel)) ** 2
+        return prior, prior + self.plain.lam * jnp.abs(jnp.fft.rfft2(kernel)) ** 2
 
-    def _diagonal(self, arrays: Arrays, d: Array) -> Array:
-        """diag(J), that of KᵀK by ‖kernel‖², lifted where small."""
+    def _diagonals(self, arrays: Arrays, d: Array) -> tuple[Array, Array]:
+        """diag(∂F), and diag(J) with that of KᵀK by ‖kernel‖², lifted where small."""
         weight = sum(c * c for *_, c in self.plain.taps) if self.plain.taps else 1.0
         data = self.plain.lam * (weight if arrays.mask is None else arrays.mask)
-        size = jnp.abs(Bank(arrays.A * synthesis(arrays), "shifts").synthesise(d) + data)
-        return jnp.maximum(size, LIFT * size.max((1, 2), keepdims=True))
+        own = Bank(arrays.A * synthesis(arrays), "shifts").synthesise(d)
+        size = jnp.abs(own + data)
+        return own, jnp.maximum(size, LIFT * size.max((1, 2), keepdims=True))
 
     def gradients(self, arrays: Arrays, u: Array, p: Array, s: Array, d: Array) -> Array:
         """dℓ/dA, or dℓ/dA and dℓ/dC one after the other, with p = τ q (E6, E10)."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from figures.benchmarks.plain import Plain
 
-LIFT = 1e-3
+LIFT, DISTRUST = 1e-3, 0.6
 FORMS = ("conv2d", "channels_last", "unfold")
 
 
@@ -149,9 +149,13 @@ class Model:
         """As in `jax_model`: circulant with the mean of d, and a diagonal scaling."""
         H, W = d.shape[2:]
         fast = tuple(next_fast_len(n, real=True) for n in (H, W))
-        symbol = self._symbol(d.mean((2, 3)), fast)
-        symbol = torch.maximum(symbol, LIFT * symbol.amax((2, 3), keepdim=True))
-        diagonal = self._diagonal(d)
+        prior, symbol = self._symbols(d.mean((2, 3)), fast)
+        own, diagonal = self._diagonals(d)
+        least = LIFT * symbol.amax((2, 3), keepdim=True)
+        if self.plain.taps:
+            spread = (own / own.mean((2, 3), keepdim=True) - 1).abs().mean((2, 3), keepdim=True)
+            least = torch.maximum(least, DISTRUST * spread * prior.amax((2, 3), keepdim=True))
+        symbol = torch.maximum(symbol, least)
         scaling = (diagonal / diagonal.mean((2, 3), keepdim=True)) ** -0.25
 
         def apply(r: Tensor) -> Tensor:
@@ -160,22 +164,23 @@ class Model:
 
         return apply
 
-    def _symbol(self, means: Tensor, fast: tuple[int, int]) -> Tensor:
+    def _symbols(self, means: Tensor, fast: tuple[int, int]) -> tuple[Tensor, Tensor]:
         hats = [torch.fft.rfft2(bank.taps[:, 0], s=fast) for bank in (self.A, self.C)]
         prior = torch.einsum("nk,kxy->nxy", means, (hats[1].conj() * hats[0]).real)[:, None]
         if self.mask is not None:
-            return prior + self.lam * self.mask.mean()
+            return prior, prior + self.lam * self.mask.mean()
         kernel = means.new_zeros(fast)
         for a, b, c in self.plain.taps or [(0, 0, 1.0)]:
             kernel[a, b] += c
-        return prior + self.lam * torch.fft.rfft2(kernel).abs() ** 2
+        return prior, prior + self.lam * torch.fft.rfft2(kernel).abs() ** 2
 
-    def _diagonal(self, d: Tensor) -> Tensor:
+    def _diagonals(self, d: Tensor) -> tuple[Tensor, Tensor]:
         weight = sum(c * c for *_, c in self.plain.taps) if self.plain.taps else 1.0
         data = self.lam * (weight if self.mask is None else self.mask)
         squares = Bank(self.A.taps * self.C.taps, self.A.form)
-        size = (squares.synthesise(d) + data).abs()
-        return torch.maximum(size, LIFT * size.amax((2, 3), keepdim=True))
+        own = squares.synthesise(d)
+        size = (own + data).abs()
+        return own, torch.maximum(size, LIFT * size.amax((2, 3), keepdim=True))
 
     def gradients(self, u: Tensor, p: Tensor, s: Tensor, d: Tensor) -> np.ndarray:
         """dℓ/dA, or dℓ/dA and dℓ/dC one after the other, with p = τ q (E6, E10)."""
