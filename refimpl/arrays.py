@@ -102,8 +102,21 @@ def dot(x: Array, y: Array) -> Array:
 def norm(x: Array) -> Array:
     """Euclidean norm of each image, shape (N,), safe from overflow and underflow.
 
-    Scaled by the largest magnitude m of the image: ‖x‖ = m ‖x / m‖.
+    √⟨x, x⟩ where that sum is far from where squares overflow or vanish, else, with the largest
+    magnitude m of the image, ‖x‖ = m ‖x / m‖.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = dot(x, x)
+    limits = np.finfo(squares.dtype)
+    # Squares that vanish are below n · tiny together, which must not count beside their sum.
+    safe = (squares * limits.eps >= x[0].size * limits.tiny) & (squares <= limits.max)
+    if safe.all():
+        return np.sqrt(squares)
+    return np.where(safe, np.sqrt(squares), _scaled_norm(x))
+
+
+def _scaled_norm(x: Array) -> Array:
+    """m ‖x / m‖ with m the largest magnitude of the image."""
     largest = np.abs(x.reshape(x.shape[0], -1)).max(axis=1)
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1).astype(largest.dtype)
     scaled = x / per_image(scale, x)

@@ -87,9 +87,12 @@ def test_dot_does_not_conjugate():
 def test_norm_neither_overflows_nor_underflows(dtype):
     info = np.finfo(dtype)
     x = np.array([[3, 4], [0, 0]], dtype)
-    for scale in (info.max / 16, info.tiny):
+    exponents = np.linspace(np.log2(info.tiny), np.log2(info.max) - 4, 97).astype(int)
+    for scale in np.ldexp(np.ones(97, dtype), exponents):
         assert norm(x * scale)[0] == pytest.approx(5 * float(scale), rel=4 * float(info.eps))
     assert norm(x)[1] == 0
+    assert norm(np.array([[np.inf, 1], [np.nan, 1]], dtype))[0] == np.inf
+    assert np.isnan(norm(np.array([[np.inf, 1], [np.nan, 1]], dtype))[1])
 
 
 @given(st.integers(1, 4), st.integers(1, 4))
