@@ -2,8 +2,9 @@
 
 Floating-point operations of one gradient of F filters h × w on n pixels, one for a multiplication
 and one for an addition: 4 F h w n for Au and Cᵀ(·), which is 36 n for each filter of 3 × 3, and
-with tanh counted as `TANH` operations, those of refimpl's own formula (one polynomial, one
-division, scaling), (36 + TANH) n. The peak is that of NumPy's matrix product on as many threads.
+with tanh counted as `TANH` operations, those of refimpl's own formula in each precision (one or two
+polynomials, one division, scaling), (36 + TANH) n. The peak is that of NumPy's matrix product on as
+many threads.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ from refimpl.operators import FilterBank
 from refimpl.potentials import make_potential
 
 FILTERS = ((30, 3, 3), (2, 11, 11))
-TANH = 40
+TANH = {"float32": 25, "float64": 40}
 MATRIX, VECTOR = 2048, 20_000_000
 
 
@@ -153,6 +154,6 @@ def fractions(gradients: dict, limits: dict, pixels: int) -> dict:
         shares[key] = {
             "gflops_filters": filters,
             "fraction_filters": filters / peak,
-            "fraction_with_tanh": (filters + TANH * rate) / peak,
+            "fraction_with_tanh": (filters + TANH[precision] * rate) / peak,
         }
     return shares
