@@ -29,7 +29,7 @@ def make(*, tied=True, operator="identity", analysis="convolution"):
 def preconditioner(operator, analysis):
     if analysis == "dense":
         return "" if operator == "identity" else " with cholesky"
-    return {"identity": " with jacobi", "matrix": ""}.get(operator, " with circulant")
+    return {"convolution": " with circulant", "matrix": ""}.get(operator, " with jacobi")
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -125,7 +125,7 @@ def test_a_failure_of_both_is_not_hidden(monkeypatch):
 
 
 def test_after_the_circulant_model_an_adjoint_solve_takes_the_diagonal(monkeypatch):
-    made, names = make(tied=False, operator="mask"), []
+    made, names = make(tied=False, operator="convolution"), []
     star = reconstruct(made.step, method="auto", tol=1e-12)
     find = implicit.find_preconditioner
 

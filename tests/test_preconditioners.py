@@ -18,6 +18,7 @@ from refimpl.preconditioners import (
     PRECONDITIONERS,
     central_impulse,
     cholesky,
+    choose_preconditioner,
     circulant,
     jacobi,
     mean_kernels,
@@ -249,3 +250,14 @@ def test_precision_is_kept(operator, name):
 def test_circulant_refuses_a_dense_bank():
     with pytest.raises(ValueError, match="dense bank has no convolution structure"):
         circulant(linearization(Identity(IMAGE), dense=True))
+
+
+@pytest.mark.parametrize("channels", [False, True])
+@pytest.mark.parametrize(("gap", "name"), [(20, "jacobi"), (21, "circulant")])
+def test_a_mask_is_met_by_the_circulant_model_where_its_gaps_are_wide(gap, name, channels):
+    """Also where only one channel has the gap."""
+    mask = np.ones((2, 40, 44), bool)
+    mask[1, 5 : 5 + gap, 9 : 9 + gap] = False
+    mask[0, ::2] = False
+    step = linearization(Mask(mask if channels else mask[1], (2, 40, 44))).step
+    assert choose_preconditioner(step) == name
