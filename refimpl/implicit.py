@@ -36,7 +36,8 @@ KRYLOV = {"cg": solvers.cg, "gmres": solvers.gmres, "bicgstab": solvers.bicgstab
 STATIONARY = {"neumann": solvers.picard, "anderson": solvers.anderson}
 METHODS = (*KRYLOV, *STATIONARY, "jacobian_free")
 
-# BiCGStab has no residual that falls for certain; where it helps at all, half of this is enough.
+# Iterations after which BiCGStab, whose residual need not fall, gives way; where it converged on
+# the trained presets, it took at most half as many.
 PATIENCE = 200
 
 # Cycles of GMRES where "auto" falls back on it; one of 40 stagnates at an indefinite J of 11 × 11
@@ -132,10 +133,10 @@ def solve_adjoint(
     loss_gradient : array (N, C, H, W)
         ∇ℓ(u*).
     method : str, optional
-        One of `METHODS`; left out: "cg" for tied models, else "gmres". "auto" preconditions "cg",
-        untied "bicgstab" for at most 200 iterations, and falls back on "gmres" in cycles of 60,
-        with the diagonal where the preconditioner was "circulant"; the result's message says what
-        was used.
+        "auto" or one of `METHODS`; left out: "cg" for tied models, else "gmres". "auto"
+        preconditions "cg", untied "bicgstab" for at most 200 iterations, and falls back on "gmres"
+        in cycles of 60, with the diagonal where the preconditioner was "circulant"; the result's
+        message says what was used.
     tol : float
         Relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
     preconditioner : "jacobi", "circulant", "cholesky" or None
@@ -197,25 +198,23 @@ def _auto(
 ) -> SolverResult:
     """Conjugate gradients or BiCGStab, preconditioned; for images where they fail, GMRES.
 
-    That takes the diagonal in place of the circulant model, which can mislead where the mean of σ′
+    GMRES takes the diagonal in place of the circulant model, which can mislead where the mean of σ′
     says little of J.
     """
-    tied = isinstance(linearization, TiedStepLinearization)
-    first, limit = ("cg", {}) if tied else ("bicgstab", _limit(options))
     preconditioner = preconditioner or choose_preconditioner(linearization.step)
-    name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
     safer = "jacobi" if preconditioner == "circulant" else preconditioner
-    solve = partial(_solve, linearization, loss_gradient, **options)
+    if isinstance(linearization, TiedStepLinearization):
+        first, limits = "cg", options
+    else:
+        limit = min(options.get("max_iterations", PATIENCE), PATIENCE)
+        first, limits = "bicgstab", options | {"max_iterations": limit}
+    name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
+    solve = partial(_solve, linearization, loss_gradient)
     return solvers.with_fallback(
         name,
-        partial(solve, method=first, preconditioner=preconditioner, refined=True, **limit),
-        partial(solve, method="gmres", preconditioner=safer, restart=restart),
+        partial(solve, method=first, preconditioner=preconditioner, refined=True, **limits),
+        partial(solve, method="gmres", preconditioner=safer, restart=restart, **options),
     )
-
-
-def _limit(options: dict) -> dict:
-    """At most `PATIENCE` iterations, fewer where the options say so."""
-    return {"max_iterations": min(options.get("max_iterations", PATIENCE), PATIENCE)}
 
 
 def _krylov(

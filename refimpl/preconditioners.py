@@ -5,8 +5,8 @@
                with σ′ replaced by its mean over each filter's responses, inverted by the FFT, one
                channel at a time; P pads by zeros to a torus on which opposite borders do not
                touch; S = (diag(J) / its mean)^(1/4) restores half, on a logarithmic scale, of
-               what varies over the image. The more varies, the less Q knows of the frequencies
-               that a blur K removes, and the less it is trusted where it is small
+               what varies over the image. Behind a blur, small entries of Q are lifted the more,
+               the more diag(∂F) varies
     cholesky   M = λ KᵀK + Bᵀ diag(max(d̄, 0)) B + shift, B = (A + C)/2, d̄ the mean of d over the
                images: one dense factorisation serves all of them; for dense banks
 
@@ -31,13 +31,16 @@ from refimpl.results import BreakdownError
 # Smaller entries of a diagonal or symbol, relative to the largest, are lifted to this.
 LIFT = 1e-3
 CHOLESKY_SHIFT = 1e-6
-WIDE = 21
 SCALING = 0.25
 
-# Behind a blur, Q is lifted to this times the symbol of ∂F times the relative spread of its
-# diagonal. On blurs of 3 to 13 pixels, λ over four decades, 3 × 3 and 11 × 11 filters, this saves
-# a third of the products; half or one and a half times it, nearly as many.
+# Behind a blur, Q is lifted to this times max|Q_F|, Q_F the symbol of ∂F, times the relative
+# spread of diag(∂F). On blurs of 3 to 13 pixels, λ over four decades, 3 × 3 and 11 × 11 filters,
+# this saves a third of the products; half or one and a half times it, nearly as many.
 DISTRUST = 0.6
+
+# Side of a hidden square from which the circulant model is chosen: between gaps of 9 pixels, where
+# the diagonal took half to all of its time, and a block of 89 × 109, where it took up to 2.4 times.
+WIDE = 21
 
 
 def jacobi(linearization: StepLinearization) -> Callable[[Array], Array]:
@@ -75,7 +78,8 @@ def circulant(linearization: StepLinearization) -> Callable[[Array], Array]:
     Frequencies where Q falls below 1e-3 of its largest magnitude are lifted to that, so that
     Q is positive definite, and with it Pᵀ Q⁻¹ P. Where K is a convolution they are lifted to
     0.6 s max|Q_F| if that is more, Q_F the part of ∂F and s the mean of |diag(∂F) / its mean − 1|:
-    0 where σ′ is constant and Q exact. (A mask loses no frequency; there this does harm.)
+    under periodic boundary 0 where σ′ is constant, and Q exact. (A mask loses no frequency; there
+    this does harm.)
 
     Under periodic boundary P = I, and the transforms have u's precision. Else they are in float32,
     whose rounding is far below the error of the model: counts of iterations to 1e-12 changed by at
@@ -97,7 +101,7 @@ def circulant(linearization: StepLinearization) -> Callable[[Array], Array]:
     largest = np.abs(symbol).max(axis=(2, 3), keepdims=True)
     largest = np.where(largest > 0, largest, 1)
     diagonal = positive_diagonal(linearization)
-    least = np.maximum(LIFT, distrusted(linearization, prior) / largest)
+    least = np.maximum(LIFT, least_reliable(linearization, prior) / largest)
     model = _Circulant(
         1 / np.maximum(symbol / largest, least),
         (diagonal.mean(axis=(2, 3), keepdims=True) / diagonal) ** SCALING,
@@ -140,8 +144,8 @@ def torus_size(bank: FilterBank) -> tuple[int, int]:
     return next_fast_len(H + h - 1, real=True), next_fast_len(W + w - 1, real=True)
 
 
-def distrusted(linearization: StepLinearization, prior: Array) -> Array | float:
-    """The value of Q, one for each image and channel, below which a blur leaves it unreliable."""
+def least_reliable(linearization: StepLinearization, prior: Array) -> Array | float:
+    """The size of Q, for each image and channel, below which a blur leaves it unreliable, or 0."""
     if not isinstance(linearization.step.datafit.operator, Convolution):
         return 0.0
     diagonal = linearization.field.diagonal
@@ -238,8 +242,7 @@ def choose_preconditioner(step: Step) -> str | None:
     A dense bank is worth one factorisation, but not where K is the identity: there J ≥ λ I, and ten
     products without cost less. For a filter bank, a convolution K or a mask with wide gaps leaves J
     badly conditioned, and the circulant model saves more products than its transforms cost; with
-    K = I or single pixels missing it does not. Of any other K the answer to one impulse says too
-    little.
+    K = I or narrow gaps it does not. Of any other K the answer to one impulse says too little.
     """
     operator = step.datafit.operator
     if isinstance(step.field.bank, DenseBank):
@@ -250,11 +253,7 @@ def choose_preconditioner(step: Step) -> str | None:
 
 
 def has_wide_gap(operator: Mask) -> bool:
-    """Whether the mask hides a square of 21 × 21 pixels.
-
-    With gaps of up to 9 pixels the diagonal took half to all of the circulant model's time, with
-    a missing block of 89 × 109 up to twice as much.
-    """
+    """Whether the mask hides a square of `WIDE` pixels, mirrored at borders, in any channel."""
     sides = (1,) * (operator.mask.ndim - 2) + (WIDE, WIDE)
     return not maximum_filter(operator.mask, size=sides).all()
 

@@ -60,12 +60,23 @@ def test_another_setting_is_noticed(setting, tmp_path):
     assert consumer(copy)[0] == 1
 
 
-def test_compressed_truncated_or_missing_files_exit_with_two(tmp_path):
-    packed, cut, gone = (copy_case(TIED, tmp_path / name) for name in ("packed", "cut", "gone"))
-    np.savez_compressed(packed / "inputs.npz", **read_arrays(packed / "inputs.npz"))
+def test_files_that_cannot_be_used_exit_with_two(tmp_path):
+    names = ("packed", "single", "cut", "gone", "other")
+    packed, single, cut, gone, other = (copy_case(TIED, tmp_path / name) for name in names)
+    arrays = read_arrays(packed / "inputs.npz")
+    np.savez_compressed(packed / "inputs.npz", **arrays)
+    np.savez(single / "inputs.npz", **{name: x.astype(np.float32) for name, x in arrays.items()})
     (cut / "inputs.npz").write_bytes((cut / "inputs.npz").read_bytes()[:1000])
     (gone / "case.json").unlink()
-    for case, words in ((packed, "compressed"), (cut, "no zip file"), (gone, "no such file")):
+    text = (other / "case.json").read_text("utf-8")
+    (other / "case.json").write_text(text.replace("refimpl-case/1", "refimpl-case/2"), "utf-8")
+    for case, words in (
+        (packed, "compressed"),
+        (single, "neither float64 nor bool"),
+        (cut, "no zip file"),
+        (gone, "no such file"),
+        (other, "another format"),
+    ):
         code, rows, err = consumer(case)
         assert code == 2 and rows == [] and words in err
 

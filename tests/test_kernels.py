@@ -197,13 +197,27 @@ def test_compiled_potentials_keep_all_digits_from_1e_minus_300_to_1e300(potentia
         assert np.all(near <= bound)
 
 
+def test_tanh_of_float32_keeps_its_digits_and_never_exceeds_one():
+    """Each of two polynomials, their products, sum and quotient rounds once: five units in all."""
+    sizes = np.concatenate([10.0 ** np.linspace(-37, 37, 4001), np.linspace(0, 12, 8001)])
+    z = np.concatenate([sizes, -sizes]).astype(np.float32).reshape(1, 1, 1, -1)
+    one, zero = np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32)
+    settings = kernels.LOG_COSH, 1.0
+    s, _ = kernels.field(z, one, one, zero, one[0, 0, 0], *settings, False)
+    truth = np.tanh(z.astype(float))
+    assert np.abs(s).max() == 1
+    assert np.all(np.abs(s - truth) <= 5 * np.finfo(np.float32).eps * np.abs(truth))
+    assert np.array_equal(s[..., : sizes.size], -s[..., sizes.size :])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @potentials
-def test_compiled_potentials_do_not_hide_nan(potential):
-    up, one = np.full((1, 1, 1, 5), np.nan), np.ones((1, 1, 1, 1))
+def test_compiled_potentials_do_not_hide_nan(potential, dtype):
+    up, one = np.full((1, 1, 1, 5), np.nan, dtype), np.ones((1, 1, 1, 1), dtype)
     settings = potential.code, potential.parameter
-    s, _ = kernels.field(up, one, one, np.zeros(1), np.ones(1), *settings, False)
+    s, _ = kernels.field(up, one, one, np.zeros(1, dtype), one[0, 0, 0], *settings, False)
     assert np.isnan(s).all()
-    assert np.isnan(energy(up, one, np.zeros(1), np.ones(1), potential)).all()
+    assert np.isnan(energy(up, one, np.zeros(1, dtype), one[0, 0, 0], potential)).all()
 
 
 def test_codes_are_those_of_the_potentials():

@@ -21,7 +21,8 @@ from figures.benchmarks.jax_products import (
 from figures.benchmarks.plain import Plain
 
 LIFT = 1e-3  # smaller entries of a symbol or diagonal, relative to the largest, are raised to this
-DISTRUST = 0.6  # and behind a blur those of a symbol to this times its spread and the prior's
+# Behind a blur, also to this times the largest of ∂F's symbol and the spread of its diagonal.
+DISTRUST = 0.6
 
 
 @jax.tree_util.register_dataclass

@@ -10,8 +10,8 @@ Adding 1.5·2^52 to x / ln 2 rounds it to n in the low bits of the sum, and 2^n 
 moved to the exponent. All functions keep relative accuracy down to the smallest numbers, but for
 sech² x, which stays at 4e-304 beyond |x| = 350 (in float32 at 7e-35 beyond 40).
 
-Rows of float32 go through the same formulas in float64, except that tanh, which takes half the time
-of a field, has a shorter polynomial of its own, and where sech² is not asked for a fraction.
+Rows of float32 go through the same formulas in float64, except tanh, which takes much of a field's
+time: with sech² it has a shorter polynomial of its own, alone a continued fraction.
 """
 
 import math
@@ -102,8 +102,8 @@ def tanh_single(x):
 
         a = y (135135 + 17325 y² + 378 y⁴ + y⁶),    q = 135135 + 62370 y² + 3150 y⁴ + 28 y⁶,
 
-    right to 1e-8 for |y| ≤ 4.6, so that tanh x = 2 a q / (q² + a²) takes one division. Rounding may
-    take it beyond 1, which σ never is.
+    and tanh x = 2 a q / (q² + a²) takes one division. It is right to 1e-8 for |y| ≤ 4.6: there a/q
+    is off by 5e-5, but tanh x is flat in it. Rounding may take it beyond 1, which σ never is.
     """
     y = max(min(HALF * x, LAMBERT_LARGEST), -LAMBERT_LARGEST)
     r = y * y
