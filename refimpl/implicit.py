@@ -36,8 +36,8 @@ KRYLOV = {"cg": solvers.cg, "gmres": solvers.gmres, "bicgstab": solvers.bicgstab
 STATIONARY = {"neumann": solvers.picard, "anderson": solvers.anderson}
 METHODS = (*KRYLOV, *STATIONARY, "jacobian_free")
 
-# Iterations after which BiCGStab, whose residual need not fall, gives way; where it converged on
-# the trained presets, it took at most half as many.
+# Iterations in one precision after which BiCGStab, whose residual need not fall, gives way; where
+# it converged on the trained presets, it took at most half as many.
 PATIENCE = 200
 
 # Cycles of GMRES where "auto" falls back on it; one of 40 stagnates at an indefinite J of 11 × 11
@@ -134,9 +134,9 @@ def solve_adjoint(
         ∇ℓ(u*).
     method : str, optional
         "auto" or one of `METHODS`; left out: "cg" for tied models, else "gmres". "auto"
-        preconditions "cg", untied "bicgstab" for at most 200 iterations, and falls back on "gmres"
-        in cycles of 60, with the diagonal where the preconditioner was "circulant"; the result's
-        message says what was used.
+        preconditions "cg", untied "bicgstab" for at most 200 iterations in each precision, and
+        falls back on "gmres" in cycles of 60, with the diagonal where the preconditioner was
+        "circulant"; the result's message says what was used.
     tol : float
         Relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
     preconditioner : "jacobi", "circulant", "cholesky" or None
@@ -203,11 +203,11 @@ def _auto(
     """
     preconditioner = preconditioner or choose_preconditioner(linearization.step)
     safer = "jacobi" if preconditioner == "circulant" else preconditioner
-    if isinstance(linearization, TiedStepLinearization):
-        first, limits = "cg", options
-    else:
-        limit = min(options.get("max_iterations", PATIENCE), PATIENCE)
-        first, limits = "bicgstab", options | {"max_iterations": limit}
+    first, limits = "cg", options
+    if not isinstance(linearization, TiedStepLinearization):
+        first, given = "bicgstab", options.get("max_iterations", PATIENCE)
+        longer = isinstance(given, (int, np.integer)) and given > PATIENCE
+        limits = options | {"max_iterations": PATIENCE if longer else given}
     name = f"auto: {first}" + (f" with {preconditioner}" if preconditioner else "")
     solve = partial(_solve, linearization, loss_gradient)
     return solvers.with_fallback(

@@ -151,8 +151,9 @@ def least_reliable(linearization: StepLinearization, prior: Array) -> Array | fl
     diagonal = linearization.field.diagonal
     mean = diagonal.mean(axis=(2, 3), keepdims=True)
     spread = np.abs(diagonal - mean).mean(axis=(2, 3), keepdims=True)
-    spread = np.divide(spread, np.abs(mean), out=np.zeros_like(mean), where=mean != 0)
-    return DISTRUST * spread * np.abs(prior).max(axis=(2, 3), keepdims=True)
+    size = np.maximum(np.abs(mean), spread)  # where entries of both signs cancel, s is 1
+    relative = np.divide(spread, size, out=np.zeros_like(size), where=size > 0)
+    return DISTRUST * relative * np.abs(prior).max(axis=(2, 3), keepdims=True)
 
 
 def gram_symbols(linearization: StepLinearization, torus: tuple[int, int]) -> Array:

@@ -151,6 +151,8 @@ def test_bicgstab_gives_way_to_gmres_before_the_limit(monkeypatch):
     result = solve_adjoint(lin, g, method="auto", tol=1e-12, max_iterations=500)
     assert "bicgstab: 2 of 2 images did not converge" in result.message
     assert "then gmres: all 2" in result.message and result.all_converged
+    with pytest.raises(ValueError, match="max_iterations: given 1000.5, expected an integer"):
+        solve_adjoint(lin, g, method="auto", max_iterations=1000.5)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -61,13 +61,14 @@ def test_another_setting_is_noticed(setting, tmp_path):
 
 
 def test_files_that_cannot_be_used_exit_with_two(tmp_path):
-    names = ("packed", "single", "cut", "gone", "other")
-    packed, single, cut, gone, other = (copy_case(TIED, tmp_path / name) for name in names)
+    names = ("packed", "single", "cut", "gone", "other", "empty")
+    packed, single, cut, gone, other, empty = (copy_case(TIED, tmp_path / name) for name in names)
     arrays = read_arrays(packed / "inputs.npz")
     np.savez_compressed(packed / "inputs.npz", **arrays)
     np.savez(single / "inputs.npz", **{name: x.astype(np.float32) for name, x in arrays.items()})
     (cut / "inputs.npz").write_bytes((cut / "inputs.npz").read_bytes()[:1000])
     (gone / "case.json").unlink()
+    np.savez(empty / "outputs.npz")
     text = (other / "case.json").read_text("utf-8")
     (other / "case.json").write_text(text.replace("refimpl-case/1", "refimpl-case/2"), "utf-8")
     for case, words in (
@@ -76,6 +77,7 @@ def test_files_that_cannot_be_used_exit_with_two(tmp_path):
         (cut, "no zip file"),
         (gone, "no such file"),
         (other, "another format"),
+        (empty, "no outputs"),
     ):
         code, rows, err = consumer(case)
         assert code == 2 and rows == [] and words in err

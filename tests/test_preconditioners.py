@@ -155,6 +155,25 @@ def test_circulant_trusts_a_blur_as_far_as_the_slopes_are_alike():
     np.testing.assert_allclose(circulant(lin)(r), expected, rtol=1e-10, atol=1e-12)
 
 
+def test_circulant_is_of_use_where_the_mean_slope_cancels():
+    """Weights of opposite signs: diag(∂F) has mean 0, and counts as varying by all of itself."""
+    image = (1, 8, 7)
+    step = linearization(Convolution(np.full((3, 3), 1 / 9), image, "periodic")).step.image(0)
+    u, A = normal(generator(1), (1, *image)), normal(generator(2), (2, 1, 3, 3))
+    A /= np.linalg.norm(A, axis=(2, 3), keepdims=True)
+
+    def lin(second):
+        theta = replace(make_parameters(A), weights=np.array([1.0, second]))
+        field = make_field(FilterBank(image, (2, 3, 3), "periodic"), LogCosh(), theta)
+        return make_step(step.datafit, field, 0.1).linearize(u)
+
+    first, other = lin(1.0).field.mean_slopes[0]
+    cancelled = lin(-first / other)
+    diagonal = cancelled.field.diagonal
+    assert abs(diagonal.mean()) <= 1e-12 * np.abs(diagonal).max()
+    assert np.linalg.norm(circulant(cancelled)(u)) >= 0.1 * np.linalg.norm(circulant(lin(0.0))(u))
+
+
 @pytest.mark.parametrize("boundary", ["periodic", "symmetric", "zero"])
 @pytest.mark.parametrize(
     "operator",

@@ -7,8 +7,8 @@ An integer code selects the potential once per row, outside the loop.
 The exponential: x = n ln 2 + r with |r| ≤ ln 2 / 2, so e^x = 2^n (1 + p) with the Taylor
 polynomial p = r + r²/2! + … + r^13/13! ≈ expm1(r), whose remainder r^14/14! is below 2e-17 |r|.
 Adding 1.5·2^52 to x / ln 2 rounds it to n in the low bits of the sum, and 2^n is those bits
-moved to the exponent. All functions keep relative accuracy down to the smallest numbers, but for
-sech² x, which stays at 4e-304 beyond |x| = 350 (in float32 at 7e-35 beyond 40).
+moved to the exponent. All functions keep relative accuracy down to the smallest normal numbers,
+but for sech² x, which stays at 4e-304 beyond |x| = 350 (in float32 at 7e-35 beyond 40).
 
 Rows of float32 go through the same formulas in float64, except tanh, which takes much of a field's
 time: with sech² it has a shorter polynomial of its own, alone a continued fraction.
