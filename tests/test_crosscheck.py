@@ -4,9 +4,10 @@ import functools
 import json
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ET
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import planted
 import pytest
@@ -138,6 +139,27 @@ def test_missing_stages_are_not_offered_and_never_passed():
     verdicts = {name: stage.verdict for name, stage in by_stage(report).items()}
     assert verdicts.pop("jvp") == "agrees" and set(verdicts.values()) == {"not offered"}
     assert report.agrees
+
+
+def test_what_a_module_imports_from_other_packages_is_not_offered():
+    def energy(problem, u):
+        return ReferenceBackend().energy(problem, u)
+
+    energy.__module__ = "mine.formulas"
+    module = ModuleType("mine")
+    module.energy, module.jvp = energy, json.dumps
+    verdicts = {name: stage.verdict for name, stage in by_stage(crosscheck(module, **FEW)).items()}
+    assert verdicts.pop("energy") == "agrees" and set(verdicts.values()) == {"not offered"}
+
+
+def test_class_is_made_an_instance():
+    assert_matches_reference(ReferenceBackend, stages=("apply",), **FEW)
+
+
+def test_no_idle_thread_is_left_behind():
+    before = set(threading.enumerate())
+    crosscheck(ReferenceBackend(), stages=["apply"], **FEW)
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("backend", [object(), SimpleNamespace(apply=3), json])

@@ -49,7 +49,14 @@ def test_right_outputs_agree_and_any_subset_does(solved, directory, capsys):
 def test_wrong_output_disagrees(solved, directory, capsys):
     case, outputs = solved
     assert run(directory, **(outputs | {"jvp": -outputs["jvp"]})) == 1
-    assert "first wrong stage: jvp" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "first wrong stage: jvp" in shown and "  worst output: jvp\n" in shown
+
+
+def test_wrong_entry_of_a_stage_is_named(solved, directory, capsys):
+    case, outputs = solved
+    assert run(directory, **(outputs | {"loss": 2 * outputs["loss"]})) == 1
+    assert "  worst output: loss\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,11 @@ def test_mask_keeps_what_it_observes_in_every_colour():
     assert not masked[..., ~mask].any()
 
 
+def test_convolution_says_which_shape_it_wants():
+    with pytest.raises(ValueError, match=r"image_shape is \(64, 64\), expected \(C, H, W\)"):
+        Convolution(np.ones((5, 5)), (64, 64))
+
+
 def test_diagonal_kernel_adds_up_to_one_along_the_diagonal():
     assert np.array_equal(diagonal_kernel(5), np.eye(5) / 5)
 

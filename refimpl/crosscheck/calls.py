@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ from refimpl.storage import first_line
 
 # Times the limit for the first call of a stage, which may compile.
 FIRST_CALL = 3
+
+# Seconds that the end of an idle thread may take.
+LAST_WAIT = 5.0
 
 
 class Finding(NamedTuple):
@@ -54,7 +58,8 @@ class Worker:
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue = queue.SimpleQueue()
         self._results: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def _work(self) -> None:
         while (function := self._tasks.get()) is not None:
@@ -72,8 +77,9 @@ class Worker:
             raise TimeoutError from None
 
     def close(self) -> None:
-        """Let the thread end once it is idle."""
+        """End the idle thread, and wait for it: one that ends with the process can abort that."""
         self._tasks.put(None)
+        self._thread.join(LAST_WAIT)
 
 
 class Session:
@@ -109,8 +115,9 @@ class Session:
             )
 
     def offers(self, stage: str) -> bool:
-        """Whether the backend has this callable."""
-        return callable(getattr(self.backend, stage, None))
+        """Whether the backend has this callable; of a module, one that it did not import."""
+        function = getattr(self.backend, stage, None)
+        return callable(function) and not imported(function, self.backend)
 
     def close(self) -> None:
         """Let the thread end."""
@@ -158,6 +165,14 @@ class Session:
         self._worker = Worker()
         message = f"no result after {limit:g} s; not called again"
         return Call({}, (Finding("hangs", message),))
+
+
+def imported(function: Any, backend: Any) -> bool:
+    """Whether the backend is a module and the function one of another package, as torch's jvp."""
+    if not isinstance(backend, ModuleType) or not isinstance(function, FunctionType):
+        return False
+    home, package = function.__module__ or "", backend.__name__
+    return home.partition(".")[0] != package.partition(".")[0]
 
 
 def describe(backend: Any) -> str:

@@ -85,6 +85,8 @@ def explained(stage: StageReport) -> list[str]:
     if stage.worst_seed is not None:
         output = f", output {stage.worst_output}" if stage.worst_output else ""
         lines.append(f"  worst case: seed {stage.worst_seed}{output}")
+    elif stage.worst_output:
+        lines.append(f"  worst output: {stage.worst_output}")
     if stage.smallest:
         lines.append(f"  smallest case: {stage.smallest}")
     if stage.written:

@@ -79,7 +79,7 @@ def crosscheck(
     ----------
     backend : object
         With some of the callables of `refimpl.crosscheck.stages.STAGES`; see
-        `refimpl.crosscheck`.
+        `refimpl.crosscheck`. A class is called without arguments.
     seed : int
         Chooses the cases; the same seed gives the same cases.
     cases : int
@@ -119,6 +119,7 @@ def crosscheck(
         if not seconds > 0:
             raise ValueError(f"{name}: given {seconds}, expected seconds greater than 0")
     start = time.monotonic()
+    backend = backend() if isinstance(backend, type) else backend
     session = Session(
         backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
     )

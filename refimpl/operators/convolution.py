@@ -27,7 +27,8 @@ class Convolution(Operator):
     Raises
     ------
     ValueError
-        If the kernel is not two-dimensional, has an even side, or is not finite.
+        If the kernel is not two-dimensional, has an even side, or is not finite; or for images
+        that are not (C, H, W).
     """
 
     def __init__(
@@ -38,6 +39,11 @@ class Convolution(Operator):
             raise ValueError(
                 f"Convolution: kernel is {kernel.shape}, expected two odd sides; "
                 "pad it with a row or column of zeros on the side away from its centre"
+            )
+        if len(image_shape) != 3:
+            raise ValueError(
+                f"Convolution: image_shape is {tuple(image_shape)}, expected (C, H, W), for "
+                "example y.shape[1:]"
             )
         C, H, W = image_shape
         self.kernel, self.boundary = kernel, boundary
