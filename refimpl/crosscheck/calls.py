@@ -88,7 +88,7 @@ class Session:
     Parameters
     ----------
     backend : object
-        Holds some of the callables of `STAGES`, and optionally `asarray`.
+        Holds some of the callables of `STAGES`, and optionally `asarray`; a class is called.
     precision : "float64" or "float32"
         What its results must be.
     tol : float
@@ -103,7 +103,8 @@ class Session:
     """
 
     def __init__(self, backend: Any, *, precision: str, tol: float, time_limit: float = 10.0):
-        self.backend, self.tol, self.time_limit = backend, tol, time_limit
+        self.backend = backend() if isinstance(backend, type) else backend
+        self.tol, self.time_limit = tol, time_limit
         self.dtype = np.dtype(precision)
         self.called: set[str] = set()
         self.hung: set[str] = set()

@@ -119,7 +119,6 @@ def crosscheck(
         if not seconds > 0:
             raise ValueError(f"{name}: given {seconds}, expected seconds greater than 0")
     start = time.monotonic()
-    backend = backend() if isinstance(backend, type) else backend
     session = Session(
         backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
     )
