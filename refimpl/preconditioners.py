@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which imports scipy.ndimage when it is used
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.ndimage import maximum_filter
 
 from refimpl.arrays import Array
 from refimpl.maps import Step, StepLinearization
@@ -256,7 +256,7 @@ def choose_preconditioner(step: Step) -> str | None:
 def has_wide_gap(operator: Mask) -> bool:
     """Whether the mask hides a square of `WIDE` pixels, mirrored at borders, in any channel."""
     sides = (1,) * (operator.mask.ndim - 2) + (WIDE, WIDE)
-    return not maximum_filter(operator.mask, size=sides).all()
+    return not scipy.ndimage.maximum_filter(operator.mask, size=sides).all()
 
 
 def find_preconditioner(name: str) -> Callable[[StepLinearization], Callable[[Array], Array]]:

@@ -11,7 +11,7 @@ Not here: methods with Hessian products (`refimpl.solvers.newton`).
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.optimize
+import scipy  # which imports scipy.optimize when it is used
 
 from refimpl.arrays import Array, dot, norm, per_image, positive
 from refimpl.results import BreakdownError, SolverResult
@@ -126,7 +126,7 @@ class _Monitor:
         self.history.append(ratio(self.step * norm(self.g), scale)[0])
         return bool(self.history[-1] <= self.tol)
 
-    def callback(self, intermediate_result: scipy.optimize.OptimizeResult) -> None:
+    def callback(self, intermediate_result: "scipy.optimize.OptimizeResult") -> None:
         """Stop SciPy's iteration by our residual."""
         if not np.array_equal(intermediate_result.x.astype(self.u.dtype), self.u.ravel()):
             self(intermediate_result.x)
