@@ -59,6 +59,11 @@ def by_stage(report):
     return {stage.stage: stage for stage in report.stages}
 
 
+class WantsArgument(ReferenceBackend):
+    def __init__(self, url):
+        raise AssertionError
+
+
 class OnlyTied(ReferenceBackend):
     """A backend for some problems only, and with nothing for one stage."""
 
@@ -154,6 +159,11 @@ def test_what_a_module_imports_from_other_packages_is_not_offered():
 
 def test_class_is_made_an_instance():
     assert_matches_reference(ReferenceBackend, stages=("apply",), **FEW)
+
+
+def test_class_that_cannot_be_made_is_refused():
+    with pytest.raises(ValueError, match=r"WantsArgument\(\) cannot be made \(TypeError.*name an"):
+        crosscheck(WantsArgument, **FEW)
 
 
 def test_no_idle_thread_is_left_behind():

@@ -122,7 +122,7 @@ def run_crosscheck(options: argparse.Namespace) -> int:
 
 
 def load_backend(name: str) -> Any:
-    """The object MODULE:OBJECT, a class instantiated; the current directory comes first.
+    """The object MODULE:OBJECT; the current directory comes first.
 
     Raises
     ------
@@ -146,16 +146,7 @@ def load_backend(name: str) -> Any:
             hint = f"did you mean {near[0]!r}?" if near else "give MODULE:OBJECT"
             raise BadInputError(f"{name}: there is no {part!r}; {hint}")
         found = getattr(found, part)
-    return _instance(name, found) if isinstance(found, type) else found
-
-
-def _instance(name: str, backend: type) -> Any:
-    """A backend given as a class, made without arguments."""
-    try:
-        return backend()
-    except Exception as error:  # whatever the user's class does when it is made
-        reason = f"{type(error).__name__}: {error}"
-        raise BadInputError(f"{name}() cannot be made ({reason}); name an instance") from error
+    return found
 
 
 def _progress() -> Callable[[Any], None]:

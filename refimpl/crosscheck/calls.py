@@ -99,11 +99,11 @@ class Session:
     Raises
     ------
     ValueError
-        If the backend offers no stage at all.
+        If the backend offers no stage at all, or is a class that cannot be called.
     """
 
     def __init__(self, backend: Any, *, precision: str, tol: float, time_limit: float = 10.0):
-        self.backend = backend() if isinstance(backend, type) else backend
+        self.backend = instance(backend) if isinstance(backend, type) else backend
         self.tol, self.time_limit = tol, time_limit
         self.dtype = np.dtype(precision)
         self.called: set[str] = set()
@@ -166,6 +166,17 @@ class Session:
         self._worker = Worker()
         message = f"no result after {limit:g} s; not called again"
         return Call({}, (Finding("hangs", message),))
+
+
+def instance(backend: type) -> Any:
+    """A backend given as a class, made without arguments."""
+    try:
+        return backend()
+    except Exception as error:  # whatever the user's class does when it is made
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{describe(backend)}() cannot be made ({reason}); name an instance"
+        ) from error
 
 
 def imported(function: Any, backend: Any) -> bool:
