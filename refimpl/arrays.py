@@ -2,12 +2,12 @@
 
 Images are arrays u of shape (N, C, H, W): N images, C channels, H rows, W columns, in
 float64 (the reference) or float32. The two are never mixed and never converted in silence; only
-the corrections of Newton's and of Krylov methods may be computed in float32 inside a float64 solve
-(`refimpl.maps`), whose residuals and results are float64.
-Images in a batch are independent, so inner products and norms are taken per image and have
-shape (N,).
+the corrections of Newton's and of Krylov methods (`refimpl.maps`), and gradients far from the
+solution (`refimpl.drafts`), may be computed in float32 inside a float64 solve, whose residuals and
+results are float64. Images in a batch are independent.
 
-Not here: reading image files and adding noise (`refimpl.images`).
+Not here: inner products and norms (`refimpl.vectors`), reading image files and adding noise
+(`refimpl.images`).
 """
 
 import numpy as np
@@ -88,36 +88,3 @@ def positive(value: float, name: str) -> float:
 def per_image(values: Array, x: Array) -> Array:
     """Reshape values of shape (N,) to (N, 1, ..., 1) so that they broadcast against `x`."""
     return np.asarray(values).reshape((-1,) + (1,) * (x.ndim - 1))
-
-
-def dot(x: Array, y: Array) -> Array:
-    """Inner product of each image, shape (N,): ⟨x_n, y_n⟩ without conjugation.
-
-    The sum over the last axis of a contiguous array runs within each row, so that the value
-    of one image does not depend on the others (that of an einsum over long rows does).
-    """
-    return (x * y).reshape(x.shape[0], -1).sum(axis=1)
-
-
-def norm(x: Array) -> Array:
-    """Euclidean norm of each image, shape (N,), safe from overflow and underflow.
-
-    √⟨x, x⟩ where that sum is far from where squares overflow or vanish, else, with the largest
-    magnitude m of the image, ‖x‖ = m ‖x / m‖.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = dot(x, x)
-    limits = np.finfo(squares.dtype)
-    # Squares that vanish are below n · tiny together, which must not count beside their sum.
-    safe = (squares * limits.eps >= x[0].size * limits.tiny) & (squares <= limits.max)
-    if safe.all():
-        return np.sqrt(squares)
-    return np.where(safe, np.sqrt(squares), _scaled_norm(x))
-
-
-def _scaled_norm(x: Array) -> Array:
-    """m ‖x / m‖ with m the largest magnitude of the image."""
-    largest = np.abs(x.reshape(x.shape[0], -1)).max(axis=1)
-    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1).astype(largest.dtype)
-    scaled = x / per_image(scale, x)
-    return scale * np.sqrt(dot(scaled, scaled))

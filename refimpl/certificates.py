@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.maps import Step, StepLinearization, bank_norms, slope_bound, strength
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, LinearOperator, Matrix
 from refimpl.operators.spectral_norm import bank_norm
 from refimpl.parameters import Parameters
+from refimpl.vectors import norm
 
 
 class Certificate(NamedTuple):

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refimpl.arrays import Array, as_finite, dot, positive, same_dtype
+from refimpl.arrays import Array, as_finite, positive, same_dtype
 from refimpl.operators import LinearOperator
+from refimpl.vectors import dot
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ from functools import partial
 import numpy as np
 
 from refimpl import solvers
-from refimpl.arrays import Array, as_images, norm
-from refimpl.maps import Step, StepLinearization, TiedStep, largest_safe_step, parts_for
+from refimpl.arrays import Array, as_images
+from refimpl.drafts import Drafts
+from refimpl.maps import Step, TiedStep, largest_safe_step, parts_for
 from refimpl.operators import DenseBank
 from refimpl.parts import solve_in_parts
 from refimpl.preconditioners import FACTORED, choose_preconditioner, find_preconditioner
 from refimpl.results import BreakdownError, SolverResult
+from refimpl.vectors import norm
 
 # ‖u‖ / ‖u0‖ beyond which an image may have run away.
 RUNAWAY = 1e3
@@ -209,10 +211,10 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
     )
 
 
-def _newton(solver, step: Step, u0: Array, **options) -> SolverResult:
+def _newton(solver, step: Step, u0: Array, *, tol: float, **options) -> SolverResult:
     return solver(
-        step.linearize, u0, step=step.tau, safeguard=StepLinearization.safeguarded,
-        precision=step.rough.dtype, **options,
+        Drafts(step, u0, tol), u0, step=step.tau, tol=tol, precision=step.rough.dtype,
+        safeguard=lambda lin, previous: lin.safeguarded(previous), **options,
     )
 
 

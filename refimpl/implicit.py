@@ -25,12 +25,13 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl import solvers
-from refimpl.arrays import Array, as_images, norm
+from refimpl.arrays import Array, as_images
 from refimpl.maps import Step, StepLinearization, TiedStepLinearization, parts_for
 from refimpl.parameters import Parameters, add
 from refimpl.parts import solve_in_parts
 from refimpl.preconditioners import choose_preconditioner, find_preconditioner
 from refimpl.results import NotConvergedError, SolverResult
+from refimpl.vectors import norm
 
 KRYLOV = {"cg": solvers.cg, "gmres": solvers.gmres, "bicgstab": solvers.bicgstab}
 STATIONARY = {"neumann": solvers.picard, "anderson": solvers.anderson}

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from refimpl.arrays import Array, norm, positive, same_dtype
+from refimpl.arrays import Array, positive, same_dtype
 from refimpl.datafit import DataFit
 from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedFieldsOfExperts
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, Matrix
@@ -23,12 +23,15 @@ from refimpl.operators.banks import is_complex
 from refimpl.operators.spectral_norm import bank_norm, operator_norm
 from refimpl.parameters import Parameters, scale
 from refimpl.solvers import singular_triplet, spectral_radius
+from refimpl.vectors import norm
 
 # Values of images that are solved together.
 PART = 32768
 
 # ‖∂F‖ / λ up to which float32 is near enough for corrections.
 MILD = 1e5
+# Magnitudes far from where float32 ends.
+SINGLE = 1e-6, 1e6
 CONVERTIBLE = (Identity, Mask, Convolution, Matrix)
 
 
@@ -297,7 +300,7 @@ def fits_single(x: Array | float) -> bool:
     Not asked of images, so that none depends on the others of its batch.
     """
     largest = np.abs(x).max()
-    return bool(largest == 0 or 1e-6 <= largest <= 1e6)
+    return bool(largest == 0 or SINGLE[0] <= largest <= SINGLE[1])
 
 
 def strength(step: Step) -> float:

@@ -22,11 +22,12 @@ import scipy  # which imports scipy.ndimage when it is used
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from refimpl.arrays import Array
+from refimpl.arrays import Array, per_image
 from refimpl.maps import Step, StepLinearization
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask
 from refimpl.operators.convolution import wrap
 from refimpl.results import BreakdownError
+from refimpl.vectors import unit_and_size
 
 # Smaller entries of a diagonal or symbol, relative to the largest, are lifted to this.
 LIFT = 1e-3
@@ -125,15 +126,21 @@ class _Circulant(NamedTuple):
         return self._replace(inverse=inverse, scaling=scaling)
 
     def divide(self, r: Array) -> Array:
-        """S⁻¹ Pᵀ Q⁻¹ P S⁻¹ r; r is divided by its size, so that float32 holds it."""
+        """S⁻¹ Pᵀ Q⁻¹ P S⁻¹ r; a float64 r is divided by its norm, so that float32 holds it."""
+        if r.dtype == self.scaling.dtype:
+            return self._divide(r) / self.largest
+        unit, size = unit_and_size(r, self.scaling.dtype)
+        return self._divide(unit) * (per_image(size, r) / self.largest)
+
+    def _divide(self, r: Array) -> Array:
+        """max|Q| times that, in one precision."""
         H, W = r.shape[2:]
-        size = np.abs(r).max(axis=(1, 2, 3), keepdims=True)
-        size = np.where(size > 0, size, 1).astype(r.dtype)
-        unit = (r / size).astype(self.scaling.dtype)
-        spectrum = rfft2(unit * self.scaling, s=self.torus)
+        padded = np.zeros((*r.shape[:2], *self.torus), r.dtype)
+        np.multiply(r, self.scaling, out=padded[:, :, :H, :W])
+        spectrum = rfft2(padded, overwrite_x=True)
         spectrum *= self.inverse
-        solved = irfft2(spectrum, s=self.torus, overwrite_x=True)[:, :, :H, :W]
-        return (solved * self.scaling) * (size / self.largest)
+        solved = irfft2(spectrum, s=self.torus, overwrite_x=True)
+        return solved[:, :, :H, :W] * self.scaling
 
 
 def torus_size(bank: FilterBank) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from reference_backend import ReferenceBackend, case_of
 
-from refimpl.arrays import norm
+from refimpl.vectors import norm
 
 
 class Raises(ReferenceBackend):

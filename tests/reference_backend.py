@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from refimpl.arrays import norm
 from refimpl.cases import Case, build_step
 from refimpl.cases.case import SETTINGS, build_model, raw_parameters
 from refimpl.crosscheck.problem import ARRAYS
+from refimpl.vectors import norm
 
 MAX_ITERATIONS = 5_000
 

@@ -15,12 +15,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (  # from the ground up; a module imports strictly lower floors only
-    {"arrays", "results", "storage", "threads"},
-    {"kernels", "solvers", "checks", "parts"},
+    {"threads"},
+    {"kernels", "arrays", "results", "storage"},
+    {"vectors"},
+    {"solvers", "checks", "parts"},
     {"operators", "potentials", "parameters", "images"},
     {"datafit", "fields_of_experts", "normalization"},
     {"maps"},
-    {"preconditioners", "certificates", "models"},
+    {"preconditioners", "certificates", "models", "drafts"},
     {"implicit", "equilibrium"},
     {"objective"},
     {"training"},

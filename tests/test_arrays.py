@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refimpl.arrays import as_finite, as_images, dot, norm, per_image, positive, same_dtype
+from refimpl.arrays import as_finite, as_images, per_image, positive, same_dtype
+from refimpl.vectors import dot, norm
 from strategies import PRECISIONS, generator, image_shapes, normal, precisions, seeds
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refimpl.arrays import norm
 from refimpl.certificates import (
     bilinear_norm,
     certify,
@@ -28,6 +27,7 @@ from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask
 from refimpl.operators.banks import Analysis
 from refimpl.parameters import make_parameters
 from refimpl.potentials import POTENTIALS
+from refimpl.vectors import norm
 from strategies import boundaries, filter_shapes, generator, image_shapes, normal, seeds
 
 SMOOTH = ("quadratic", "log_cosh", "lorentzian", "smoothed_l1")

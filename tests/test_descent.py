@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from refimpl.arrays import norm
 from refimpl.results import BreakdownError
 from refimpl.solvers import lbfgs, nesterov, picard
+from refimpl.vectors import norm
 
 SIZE = 30
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from refimpl.arrays import norm
 from refimpl.datafit import DataFit
 from refimpl.equilibrium import ANY_MODEL, TIED_ONLY, reconstruct
 from refimpl.fields_of_experts import make_field
@@ -16,6 +15,7 @@ from refimpl.operators import DenseBank, FilterBank, Mask, Matrix
 from refimpl.parameters import Parameters, make_parameters
 from refimpl.potentials import LogCosh
 from refimpl.results import BreakdownError
+from refimpl.vectors import norm
 from strategies import generator, normal, seeds
 
 METHODS = {True: ANY_MODEL + TIED_ONLY, False: ANY_MODEL}

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refimpl.arrays import dot
 from refimpl.checks import complex_step, jvp_vjp
 from refimpl.fields_of_experts import (
     FieldsOfExperts,
@@ -20,6 +19,7 @@ from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.padding import index_map
 from refimpl.parameters import make_parameters
 from refimpl.potentials import POTENTIALS, LogCosh, Quadratic
+from refimpl.vectors import dot
 from strategies import boundaries, filter_shapes, generator, image_shapes, normal, precisions, seeds
 
 EPS = np.finfo(float).eps

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from refimpl.arrays import norm
 from refimpl.results import BreakdownError
 from refimpl.solvers import anderson, picard
 from refimpl.solvers.fixed_point import mixing_weights
+from refimpl.vectors import norm
 
 EPS = np.finfo(float).eps
 SOLVERS = (picard, anderson)

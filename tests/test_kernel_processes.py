@@ -31,6 +31,11 @@ def outputs(dtype, shapes=SMALL):
     yield kernels.correlate_adjoint(z, A)
     yield kernels.correlate_adjoint_filters(up, z)
     yield kernels.tangent(up, A, C, d)
+    yield kernels.dot(up, up + 1).astype(dtype)
+    yield kernels.plus(up, np.arange(len(up)).astype(dtype), up + 1)
+    rows, columns = (np.r_[-1, np.arange(side), 0] for side in up.shape[2:])
+    yield kernels.pad(up, rows, columns)
+    yield kernels.fold(kernels.pad(up, rows, columns), rows, columns, *up.shape[2:])
     for potential in POTENTIALS:
         settings = potential.code, potential.parameter
         yield from kernels.parameters(up, qp, A, C, b, w, *settings)
@@ -42,10 +47,9 @@ def outputs(dtype, shapes=SMALL):
         yield kernels.stencil(up1, False, None, A1, C1, b, w, *settings, False)[0]
         for half in (False, True):
             lines = kernels.stencil(up1, True, None, A1, C1, b, w, *settings, half)[2]
-            S, sums, lines = kernels.stencil(
-                up1 + 1, True, lines, A1, C1, b, w, *settings, half
-            )
-            yield from (S, sums, lines[:, :, :, :, : d.shape[3]])
+            arguments = A1, C1, b, w, *settings, half
+            S, sums, lines = kernels.stencil(up1 + 1, True, lines, *arguments)
+            yield from (S, sums, kernels.stencil(up1 - 1, True, lines, *arguments)[0])
             margin, last = S.shape[2] - up1[0].size, len(S[0]) - 1
             terms = np.array([[0, 0, 1], [last, -1, margin], [last, 0, -margin]])
             yield kernels.stencil_product(up1, terms, S, margin)
@@ -85,7 +89,7 @@ for run in range(11):
 """
     run_in_new_process(code, OMP_NUM_THREADS="2")
     with np.load(tmp_path / "0.npz") as one_thread:
-        assert len(one_thread.files) == 4 + 18 * len(POTENTIALS)
+        assert len(one_thread.files) == 8 + 18 * len(POTENTIALS)
         for run in range(1, 11):
             with np.load(tmp_path / f"{run}.npz") as two_threads:
                 for key, expected in one_thread.items():

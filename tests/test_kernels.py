@@ -210,6 +210,20 @@ def test_tanh_of_float32_keeps_its_digits_and_never_exceeds_one():
     assert np.array_equal(s[..., : sizes.size], -s[..., sizes.size :])
 
 
+def test_log_cosh_of_float32_keeps_its_digits():
+    """tanh is off by five units, its square by ten; the quotient, the series and the rest by two.
+
+    One image of one pixel for each number, so that energies are values.
+    """
+    sizes = np.concatenate([10.0 ** np.linspace(-15, 30, 4001), np.linspace(0, 12, 8001)])
+    z = np.concatenate([sizes, -sizes]).astype(np.float32).reshape(-1, 1, 1, 1)
+    one, zero = np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32)
+    _, phi = kernels.field(z, one, one, zero, one[0, 0, 0], kernels.LOG_COSH, 1.0, True)
+    truth = make_potential("log_cosh").value(z.astype(float)).ravel()
+    assert phi.dtype == np.float32
+    assert np.all(np.abs(phi - truth) <= 12 * np.finfo(np.float32).eps * truth)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @potentials
 def test_compiled_potentials_do_not_hide_nan(potential, dtype):
@@ -223,6 +237,22 @@ def test_compiled_potentials_do_not_hide_nan(potential, dtype):
 def test_codes_are_those_of_the_potentials():
     constants = [getattr(kernels, name.upper()) for name in NAMES]
     assert constants == [make_potential(name).code for name in NAMES] == list(range(7))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 1, 1, 1), (2, 3, 200, 230)])
+def test_sums_of_vectors_are_those_of_numpy(shape, dtype):
+    rng = np.random.default_rng(0)
+    x, y, a = (rng.standard_normal(s).astype(dtype) for s in (shape, shape, shape[:1]))
+    wide = [v.astype(float).reshape(len(v), -1) for v in (x, y)]
+    products = wide[0] * wide[1]
+    bound = np.finfo(float).eps * products.shape[1] * np.abs(products).sum(axis=1)
+    assert (np.abs(kernels.dot(x, y) - products.sum(axis=1)) <= bound).all()
+    total = kernels.plus(y, a, x)
+    exact = wide[1] + a[:, None].astype(float) * wide[0]
+    size = np.abs(wide[1]) + np.abs(a[:, None] * wide[0])
+    assert total.dtype == dtype and total.shape == shape
+    assert (np.abs(total.reshape(exact.shape) - exact) <= 2 * np.finfo(dtype).eps * size).all()
 
 
 def inner(x, y):

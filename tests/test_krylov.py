@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 
-from refimpl.arrays import norm
 from refimpl.results import BreakdownError
 from refimpl.solvers import bicgstab, cg, gmres
+from refimpl.vectors import norm
 
 SOLVERS = (cg, gmres, bicgstab)
 NONSYMMETRIC = (gmres, bicgstab)

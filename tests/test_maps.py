@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refimpl.arrays import dot
 from refimpl.checks import complex_step, dense_matrix, jvp_vjp, symmetry
 from refimpl.datafit import DataFit
 from refimpl.fields_of_experts import make_field
@@ -21,6 +20,7 @@ from refimpl.maps import (
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, Matrix
 from refimpl.parameters import make_parameters
 from refimpl.potentials import POTENTIALS, LogCosh
+from refimpl.vectors import dot
 from strategies import BOUNDARIES, boundaries, generator, image_shapes, normal, precisions, seeds
 
 IMAGE = (2, 5, 4)

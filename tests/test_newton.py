@@ -7,9 +7,9 @@ import pytest
 import scipy.optimize
 from newton_problem import PARTS, SHAPE, Model, log_cosh, lorentzian, quadratic
 
-from refimpl.arrays import norm
 from refimpl.results import BreakdownError
 from refimpl.solvers import nesterov, newton, newton_krylov
+from refimpl.vectors import norm
 
 EPS = np.finfo(float).eps
 

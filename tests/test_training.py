@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from refimpl.arrays import dot
 from refimpl.images import add_noise
 from refimpl.models import Model
 from refimpl.normalization import Normalization
@@ -26,6 +25,7 @@ from refimpl.training import (
     train_lbfgs,
 )
 from refimpl.training.loop import SMALLEST_REDUCTION
+from refimpl.vectors import dot
 
 SHAPE = (1, 7, 6)
 NEWTON = SolverSettings("newton", "cg", 1e-12, 1e-12)

@@ -13,9 +13,10 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from figures.benchmarks.plain import plain
 from figures.benchmarks.problems import Problem, as_vector
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.equilibrium import reconstruct
 from refimpl.implicit import hypergradient
+from refimpl.vectors import norm
 
 # With it, neither the state nor the adjoint alone decides the error of the hypergradient.
 ADJOINT_FACTOR = 100

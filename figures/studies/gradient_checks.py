@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from figures.studies.trained import PRESET, relative_distance
-from refimpl.arrays import Array, dot
+from refimpl.arrays import Array
 from refimpl.checks import Taylor, taylor
 from refimpl.experiments import get_experiment, load_run, set_up
 from refimpl.fields_of_experts import FieldsOfExperts
 from refimpl.maps import TiedStep
 from refimpl.objective import Objective, SolverSettings
 from refimpl.parameters import Parameters
+from refimpl.vectors import dot
 
 EXACT = SolverSettings(
     forward_tol=1e-15,

@@ -19,11 +19,12 @@ from figures.studies.trained import (
     relative_residuals,
     solution,
 )
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.certificates import certify, monotonicity
 from refimpl.equilibrium import reconstruct
 from refimpl.implicit import solve_adjoint
 from refimpl.maps import StepLinearization
+from refimpl.vectors import norm
 
 TOLERANCES = 10.0 ** -np.arange(2, 13)
 CERTIFIED = slice(1, None, 4)  # certificates take longer than hypergradients, and follow a line

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.datafit import DataFit
 from refimpl.equilibrium import reconstruct
 from refimpl.experiments import get_experiment, load_run, set_up
@@ -19,6 +19,7 @@ from refimpl.maps import Step, TiedStep
 from refimpl.objective import squared_loss_gradient
 from refimpl.parameters import Parameters, pack
 from refimpl.results import SolverResult
+from refimpl.vectors import norm
 
 PRESET = "conv-denoising-3x3-tv"
 DESCRIPTION = "denoising with 30 filters of 3 × 3, σ = tanh(100 z)"

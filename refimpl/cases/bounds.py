@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm, per_image
+from refimpl.arrays import Array, per_image
 from refimpl.cases.given import Given
 from refimpl.certificates import Norms, gradient_bounds, monotonicity
 from refimpl.checks import dense_matrix
@@ -29,6 +29,7 @@ from refimpl.maps import Step, StepLinearization, TiedStep, bank_norms, slope_bo
 from refimpl.operators.spectral_norm import operator_norm
 from refimpl.results import BreakdownError, SolverResult
 from refimpl.solvers import cg, gmres, lanczos
+from refimpl.vectors import norm
 
 # Norms enter rounding levels only; two digits of them are plenty.
 NORM_TOL = 1e-2

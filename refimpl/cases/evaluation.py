@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm, per_image
+from refimpl.arrays import Array, per_image
 from refimpl.cases.bounds import (
     LONGEST_CYCLE,
     Magnitudes,
@@ -34,6 +34,7 @@ from refimpl.maps import Step, StepLinearization, TiedStep
 from refimpl.objective import squared_loss, squared_loss_gradient
 from refimpl.parameters import Parameters
 from refimpl.results import BreakdownError
+from refimpl.vectors import norm
 
 # A state counts as found when its residual is within this factor of the rounding of G(u).
 ROUNDING_FACTOR = 64

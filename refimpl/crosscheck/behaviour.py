@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.cases import Case
 from refimpl.crosscheck.calls import Call, Finding, Session
 from refimpl.crosscheck.parts import local_output, make_parts
@@ -32,6 +32,7 @@ from refimpl.crosscheck.variants import (
     with_images,
     with_quick_first_image,
 )
+from refimpl.vectors import norm
 
 Outputs = dict[str, Array]
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm, per_image
+from refimpl.arrays import Array, per_image
 from refimpl.crosscheck.parts import Parts, Responses, activated, identity, parameters_vjp
+from refimpl.vectors import norm
 
 MAX_NEWTON = 20
 MAX_HALVINGS = 6

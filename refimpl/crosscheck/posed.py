@@ -17,12 +17,13 @@ All by dense linear algebra in float64; nothing is compiled.
 
 import numpy as np
 
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.cases import Case
 from refimpl.crosscheck.dense import System, columns
 from refimpl.crosscheck.parts import Parts, identity, make_parts, responses
 from refimpl.crosscheck.problem import in_precision
 from refimpl.potentials import Potential, make_potential
+from refimpl.vectors import norm
 
 MAX_CONDITION = 50.0
 MAX_RADIUS = 0.97

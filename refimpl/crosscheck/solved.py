@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm, per_image
+from refimpl.arrays import Array, per_image
 from refimpl.cases import Case, CaseResult, build_step
 from refimpl.cases.bounds import DENSE_LIMIT, loss_error
 from refimpl.cases.evaluation import ROUNDING_FACTOR
@@ -17,6 +17,7 @@ from refimpl.certificates import monotonicity
 from refimpl.crosscheck.dense import System, solve
 from refimpl.crosscheck.parts import make_parts, parameters_vjp
 from refimpl.crosscheck.sizes import Sizes, kinks_touched, longest_sum
+from refimpl.vectors import norm
 
 # Few random draws miss the worst direction, and another order of sums rounds otherwise.
 SAFETY = 8

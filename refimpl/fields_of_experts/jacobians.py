@@ -30,7 +30,7 @@ class ResponseJacobian:
     bank : FilterBank or DenseBank
     theta : Parameters
     d : array of responses
-    lines : array (N, 2, F, ...), optional
+    lines : array (N, ...), optional
     """
 
     def __init__(self, engine, bank, theta: Parameters, d: Array, lines: Array | None = None):

@@ -9,8 +9,9 @@ overshoots. For the potentials of `MAJORIZED`, t ↦ φ(√t) is concave, so tha
 
 takes Newton's slope as far as the model that led to z, the line x ↦ a⁻ + d⁻ x of each response, was
 right about σ(z); the next line touches σ at z, a = σ(z) − d z. The first lines are 0, so that
-d = ψ; as the iterates converge, ρ → 1 and d → σ′. This is the primal-dual Newton method for total
-variation, with a⁻ + d⁻ z in the place of its dual variable.
+d = ψ. As the iterates converge, ρ → 1; above 1 − 2⁻⁷ it counts as 1, d = σ′, so that lines need few
+digits. This is the primal-dual Newton method for total variation, with a⁻ + d⁻ z in the place of
+its dual variable.
 
 Reference: T. Chan, G. Golub, P. Mulet, A nonlinear primal-dual method for total variation-based
 image restoration, SIAM J. Sci. Comput. 20 (1999).
@@ -21,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array
+
+NEAR = 1 - 2**-7
 
 # The others gain nothing: ψ = σ′ (quadratic), or t ↦ φ(√t) is not concave.
 MAJORIZED = ("log_cosh", "lorentzian", "smoothed_l1", "huber")
@@ -33,8 +36,9 @@ class Slopes(NamedTuple):
     ----------
     u : array (N, C, H, W)
     safeguarded : bool
-    lines : array (N, 2, F, ...) or None
-        a⁻ and d⁻ of safeguarded slopes, as the engine that made them stores them; None for 0.
+    lines : array (N, ...) or None
+        a⁻ and d⁻ of safeguarded slopes, as the engine that made them stores them (the compiled one
+        to 8 digits); None for 0.
     """
 
     u: Array
@@ -54,5 +58,6 @@ def safeguarded_slopes(potential, z: Array, lines: Array | None) -> tuple[Array,
     usable = (s != 0) & (z != 0)
     s1, z1 = (np.where(usable, x, 1) for x in (s, z))
     rho = np.where(usable, np.clip(predicted / s1, 0, 1), 1)
+    rho = np.where(rho > NEAR, 1, rho)
     d = rho * d + (1 - rho) * (s1 / z1)
     return d, np.stack([s - d * z, d], axis=1)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.certificates import certify, monotonicity, smallest_singular_value, state_bound
 from refimpl.checks import dense_matrix
 from refimpl.equilibrium import reconstruct
@@ -26,6 +26,7 @@ from refimpl.maps import Step, StepLinearization, lipschitz_bound
 from refimpl.objective import squared_loss_gradient
 from refimpl.parameters import Parameters
 from refimpl.results import Check
+from refimpl.vectors import norm
 
 EARLY_STEPS = 5
 ADJOINT_TOL = 1e-2

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refimpl.arrays import Array, dot
+from refimpl.arrays import Array
 from refimpl.checks import complex_step, jvp_vjp, symmetry, taylor
 from refimpl.checks.adjoints import rounding_bound
 from refimpl.fields_of_experts import FieldsOfExperts, TiedFieldsOfExperts, definition, make_field
@@ -24,6 +24,7 @@ from refimpl.identities.compare import agree, agree_each
 from refimpl.identities.linear import uncompiled
 from refimpl.operators import FilterBank
 from refimpl.results import Check
+from refimpl.vectors import dot
 
 CANDIDATES = 50
 

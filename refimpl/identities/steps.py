@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refimpl.arrays import Array, dot
+from refimpl.arrays import Array
 from refimpl.checks import complex_step, jvp_vjp, symmetry, taylor
 from refimpl.fields_of_experts import make_field
 from refimpl.identities import registry
@@ -17,6 +17,7 @@ from refimpl.identities.compare import agree
 from refimpl.identities.fields import towards
 from refimpl.maps import Step, TiedStep
 from refimpl.results import Check
+from refimpl.vectors import dot
 
 
 def checks(seed: int) -> Iterator[Check]:

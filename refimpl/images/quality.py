@@ -15,7 +15,7 @@ to structural similarity", IEEE Transactions on Image Processing 13(4):600-612, 
 
 import numpy as np
 
-from refimpl.arrays import as_finite, as_images, norm, same_dtype
+from refimpl.arrays import as_finite, as_images, same_dtype
 from refimpl.images.sets import check_range
 
 
@@ -68,6 +68,8 @@ def psnr(u: np.ndarray, reference: np.ndarray, value_range: tuple[float, float])
     array (N,), dtype of `u`
         Infinite where the images are equal.
     """
+    from refimpl.vectors import norm  # compiled loops, which reading images does without
+
     span = _check_pair(u, reference, value_range)
     with np.errstate(divide="ignore"):
         ratio = span * np.sqrt(u[0].size) / norm(u - reference)

@@ -2,9 +2,10 @@
 
 `jit` says how loops are compiled and shared among threads, `blocks` has sums of shifted rows,
 `taps` and `strips` how images are cut and what is done with a strip, `activations` the potentials
-on a row, `banks` the bilinear map of a filter bank and its adjoints, `experts` the fused field,
-`safeguards` the slopes of Newton's method, `stencils` the Jacobian as a varying stencil. Every
-kernel computes what a definition in plain NumPy elsewhere computes, and is tested against it.
+on a row, `padding` the borders of images, `banks` the bilinear map of a filter bank and its
+adjoints, `experts` the fused field, `safeguards` the slopes of Newton's method, `stencils` the
+Jacobian as a varying stencil, `vectors` inner products and sums. Every kernel computes what a
+definition in plain NumPy computes, and is tested against it.
 
 Kernels validate nothing: callers pass padded C-contiguous arrays of one dtype, float32 or float64.
 Other layouts and read-only arrays are accepted, at the price of another compilation.
@@ -26,8 +27,10 @@ from refimpl.kernels.banks import (
     correlate_adjoint_filters,
 )
 from refimpl.kernels.experts import field, parameters, tangent
+from refimpl.kernels.padding import fold, pad
 from refimpl.kernels.safeguards import safeguarded_slopes, slopes
 from refimpl.kernels.stencils import stencil, stencil_product
+from refimpl.kernels.vectors import dot, plus
 
 __all__ = [
     "HALF_SQUARED_RELU",
@@ -40,8 +43,12 @@ __all__ = [
     "correlate",
     "correlate_adjoint",
     "correlate_adjoint_filters",
+    "dot",
     "field",
+    "fold",
+    "pad",
     "parameters",
+    "plus",
     "safeguarded_slopes",
     "slopes",
     "stencil",

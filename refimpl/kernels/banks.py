@@ -57,8 +57,9 @@ def correlate_adjoint(z, A):
     It is the correlation of z, with h - 1 rows and w - 1 columns of zeros around it, by the filters
     turned by half a circle, in which k and c have changed places.
     """
-    h, w = A.shape[2:]
-    padded = np.pad(z, ((0, 0), (0, 0), (h - 1, h - 1), (w - 1, w - 1)))
+    (N, F, H, W), (h, w) = z.shape, A.shape[2:]
+    padded = np.zeros((N, F, H + 2 * (h - 1), W + 2 * (w - 1)), z.dtype)
+    padded[:, :, h - 1 : h - 1 + H, w - 1 : w - 1 + W] = z
     return correlate(padded, np.ascontiguousarray(A[:, :, ::-1, ::-1].swapaxes(0, 1)))
 
 

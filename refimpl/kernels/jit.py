@@ -20,6 +20,7 @@ the logger "refimpl", which writes to standard error unless the program configur
 """
 
 import logging
+from functools import cache
 from pathlib import Path
 
 from numba import njit
@@ -65,10 +66,13 @@ def share(kernel, items, work, *arguments):
     `work` is the number of multiplications, or up to as many times more as there are channels. Each
     thread gets adjacent items.
     """
+    _listen()
     threads = min(available(), items) if work >= LARGE else 1
+    if threads == 1:
+        kernel(0, items, *arguments)
+        return
     cuts = [items * k // threads for k in range(threads + 1)]
-    with event.install_listener("numba:compile", Announcement()):
-        side_by_side(lambda part: kernel(*part, *arguments), zip(cuts, cuts[1:]))
+    side_by_side(lambda part: kernel(*part, *arguments), zip(cuts, cuts[1:]))
 
 
 class Announcement(event.Listener):
@@ -77,8 +81,9 @@ class Announcement(event.Listener):
     said = False
 
     def on_start(self, event):
-        """Called by Numba before it compiles a function."""
-        if not Announcement.said:
+        """Called by Numba before it compiles a function, of this package or of another."""
+        ours = event.data["dispatcher"].py_func.__module__.startswith(__package__)
+        if ours and not Announcement.said:
             Announcement.said = True
             logging.getLogger("refimpl").warning(
                 "compiling loops for this machine: up to a minute; the code is kept on disk"
@@ -86,6 +91,12 @@ class Announcement(event.Listener):
 
     def on_end(self, event):
         """Nothing more to say."""
+
+
+@cache
+def _listen():
+    """Have compilations announced, from the first kernel on."""
+    event.register("numba:compile", Announcement())
 
 
 def _dated_by_package(compiled):

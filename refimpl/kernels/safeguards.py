@@ -5,8 +5,11 @@
 The line x ↦ a + d x of each response is the model of σ that a Newton step goes by; a⁻, d⁻ are those
 of the step that led to z. `refimpl.fields_of_experts.slopes` is the definition and says why.
 
-Lines are stored as (N, 2, F, H, Wp), a before d, in rows as wide as those of the padded image, so
-that a strip of them is one piece of memory; what stands in the last w - 1 columns is not used.
+and ρ counts as 1 above `NEAR`. Lines are stored as words of 32 bits (N, F, H, Wp), a in the upper
+half and d in the lower, each rounded to the upper half of a float32: they are all that Newton's
+method keeps of each response, and to write and read them would take longer than to compute them.
+The 8 digits are what NEAR allows for. Rows are as wide as those of the padded image, so that a
+strip of them is one piece of memory; the last w - 1 columns are not used.
 """
 
 import numpy as np
@@ -16,34 +19,40 @@ from refimpl.kernels.jit import formula, over_items, row_function, share
 from refimpl.kernels.strips import respond, store
 from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of
 
-TINY = 1e-30
+TINY, NEAR = 1e-30, 1 - 2**-7
+
+# The upper half of a word, and half a unit of it.
+UPPER, ROUND = np.uint32(0xFFFF0000), np.uint32(0x8000)
+HALF_WORD = np.uint32(16)
 
 
 def slopes(up, A, b, code, parameter):
     """σ′(z) at all responses z = Au + b of `up`, (N, F, H, W)."""
     (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     d = np.empty((N, F, Hp - h + 1, Wp - w + 1), up.dtype)
-    compute(up, *no_lines(up), A, b, code, parameter, d)
+    compute(up, *no_lines(), A, b, code, parameter, d)
     return d
 
 
 def safeguarded_slopes(up, lines, A, b, code, parameter):
     """(d, lines) at all responses of `up`; the first time, `lines` is None and they are 0."""
+    (N, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
+    d = np.empty((N, F, Hp - h + 1, Wp - w + 1), up.dtype)
     before, after = old_and_new_lines(up, lines, A)
-    compute(up, before, after, A, b, code, parameter, np.empty((0, 0, 0, 0), up.dtype))
-    return after[:, 1, :, :, : up.shape[3] - A.shape[3] + 1], after
+    compute(up, before, after, A, b, code, parameter, d)
+    return d, after
 
 
 def old_and_new_lines(up, lines, A):
-    """The lines that safeguarded slopes begin with, and memory for the next."""
+    """The lines before, none the first time, and memory for the next."""
     (N, _, Hp, Wp), (F, _, h, _) = up.shape, A.shape
-    after = np.empty((N, 2, F, Hp - h + 1, Wp), up.dtype)
-    return np.zeros_like(after) if lines is None else lines, after
+    after = np.empty((N, F, Hp - h + 1, Wp), np.uint32)
+    return no_lines()[0] if lines is None else lines, after
 
 
-def no_lines(up):
+def no_lines():
     """The same for slopes that need none."""
-    nothing = np.empty((0, 2, 0, 0, 0), up.dtype)
+    nothing = np.empty((0, 0, 0, 0), np.uint32)
     return nothing, nothing
 
 
@@ -60,7 +69,7 @@ def _model_slopes(first, last, up, before, after, A, b, code, parameter, out):
     high, bands = bands_of(H, Wp, 1)
     T, shifts = analysis_taps(A, Hp, Wp)
     z, d = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-    work = np.empty(length, up.dtype)
+    work, nothing = np.zeros(length, up.dtype), np.zeros(length, np.uint32)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, H)
         x = up[n].reshape(-1)
@@ -68,42 +77,56 @@ def _model_slopes(first, last, up, before, after, A, b, code, parameter, out):
             rows = min(step, end - i)
             respond(T, shifts, x[i * Wp :], b, z, lead, rows, Wp)
             if len(after) > 0:
-                safeguard(z, d, before, after, n, work, lead, i, 0, rows, Wp, code, parameter)
+                lines = before, after, nothing
+                safeguard(z, d, lines, n, work, lead, i, 0, rows, Wp, code, parameter)
             else:
                 for k in range(F):
                     slope(z[k], d[k], code, parameter)
-                store(d, out[n], lead, i, rows, Wp)
+            store(d, out[n], lead, i, rows, Wp)
 
 
 @row_function
-def safeguard(z, d, before, after, n, work, lead, i, above, rows, Wp, code, parameter):
-    """Write the safeguarded slopes at the responses z of a strip to d, and their lines to `after`.
+def safeguard(z, d, lines, n, work, lead, i, above, rows, Wp, code, parameter):
+    """Write the safeguarded slopes at the responses z of a strip to d, and their lines.
 
-    The strip begins at row i of image n; of its first `above` rows no lines are written.
+    `lines` are those before, which may be empty, those after, and a row of zeros. The strip begins
+    at row i of image n; of its first `above` rows no lines are written. `work` is written to.
     """
-    size, begin, own = rows * Wp - lead, i * Wp, above * Wp
+    (before, after, old), (size, begin, own) = lines, (rows * Wp - lead, i * Wp, above * Wp)
     for k in range(z.shape[0]):
         work[:] = z[k]
         bend(work, d[k], code, parameter)
         x, s, t = z[k, lead : lead + size], work[lead : lead + size], d[k, lead : lead + size]
-        old = before[n, 0, k].reshape(-1), before[n, 1, k].reshape(-1)
-        next_line(x, s, t, old[0][begin : begin + size], old[1][begin : begin + size])
-        after[n, 0, k].reshape(-1)[begin + own : begin + size] = s[own:]
-        after[n, 1, k].reshape(-1)[begin + own : begin + size] = t[own:]
+        if len(before) > 0:
+            old = before[n, k].reshape(-1)[begin : begin + size]
+        next_slopes(x, s, t, old)
+        new = after[n, k].reshape(-1)[begin + own : begin + size]
+        next_lines(x[own:], s[own:], t[own:], new)
 
 
 @row_function
-def next_line(z, s, d, a_before, d_before):
-    """Replace σ(z) in s by a, and σ′(z) in d by the safeguarded slopes, from the lines before."""
+def next_slopes(z, s, d, lines):
+    """Replace σ′(z) in d by the safeguarded slopes, from σ(z) in s and the lines before."""
     zero, one, tiny = z.dtype.type(0), z.dtype.type(1), z.dtype.type(TINY)
+    near = z.dtype.type(NEAR)
     for j in range(z.size):
-        predicted = a_before[j] + d_before[j] * z[j]
-        d[j] = blend(z[j], s[j], d[j], predicted, zero, one, tiny)
-        s[j] -= d[j] * z[j]
+        a_before = np.uint32(lines[j] & UPPER).view(np.float32)
+        d_before = np.uint32(lines[j] << HALF_WORD).view(np.float32)
+        predicted = z.dtype.type(a_before) + z.dtype.type(d_before) * z[j]
+        d[j] = blend(z[j], s[j], d[j], predicted, zero, one, tiny, near)
+
+
+@row_function
+def next_lines(z, s, d, lines):
+    """Pack a = s - d z and d, rounded to 16 bits each."""
+    for j in range(z.size):
+        upper = np.float32(s[j] - d[j] * z[j]).view(np.uint32) + ROUND
+        lower = np.float32(d[j]).view(np.uint32) + ROUND
+        lines[j] = (upper & UPPER) | (lower >> HALF_WORD)
 
 
 @formula
-def blend(z, s, d, predicted, zero, one, tiny):
+def blend(z, s, d, predicted, zero, one, tiny, near):
     """ρ d + (1 - ρ) s/z with ρ = predicted / s in [0, 1]; d = s/z to rounding where s z is tiny.
 
     One division, 1/(s z), serves both quotients; a choice in place of a branch vectorises. The
@@ -112,4 +135,5 @@ def blend(z, s, d, predicted, zero, one, tiny):
     usable = abs(s * z) > tiny
     q = one / (s * z if usable else one)
     rho = max(min(predicted * (q * z), one), zero)
+    rho = one if rho > near else rho
     return rho * d + (one - rho) * (s * (q * s)) if usable else d

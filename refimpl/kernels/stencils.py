@@ -40,7 +40,7 @@ def stencil(up, safeguarded, lines, A, C, b, weights, code, parameter, half):
     margin, centre = (h - 1) * Wp + w - 1, (h - 1) * (2 * w - 1) + w - 1
     S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
     sums = np.zeros((N, bands_of(Hp, Wp, h)[1], F))
-    before, after = old_and_new_lines(up, lines, A) if safeguarded else no_lines(up)
+    before, after = old_and_new_lines(up, lines, A) if safeguarded else no_lines()
     arguments = up, before, after, A, C, b, weights, code, parameter, half, S, sums
     share(_stencil, N * sums.shape[1], up.size * A.size, *arguments)
     return S, sums.sum(axis=1).astype(up.dtype), after if safeguarded else None
@@ -57,7 +57,7 @@ def _stencil(
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
     tables = stencil_taps(A, C, half, length)
     z, d = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-    work = np.empty(length, up.dtype)
+    work, nothing = np.zeros(length, up.dtype), np.zeros(length, np.uint32)
     part = np.empty((h * h, step * Wp), up.dtype)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
@@ -67,7 +67,8 @@ def _stencil(
             above = min(max(0, begin - i), rows)  # rows that belong to the band before
             respond(T_A, shifts_A, x[i * Wp :], b, z, lead, rows, Wp)
             if len(after) > 0:
-                safeguard(z, d, before, after, n, work, lead, i, above, rows, Wp, code, parameter)
+                lines = before, after, nothing
+                safeguard(z, d, lines, n, work, lead, i, above, rows, Wp, code, parameter)
             else:
                 for k in range(F):
                     slope(z[k], d[k], code, parameter)

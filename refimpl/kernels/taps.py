@@ -49,7 +49,7 @@ def part_of(item, bands, high, rows):
 
 @row_function
 def tabled(count):
-    """Columns of a table for so many taps: the next multiple of nine."""
+    """Columns of a table for so many taps: the next multiple of three."""
     return -(-count // TAPS) * TAPS
 
 

@@ -12,11 +12,13 @@ r and s are index maps, one for each axis, read off `np.pad`, which defines the 
     reflect    reflect    mirror         reflect
     replicate  edge       nearest        replicate
 
-Images smaller than the padding are extended again and again, as np.pad does.
+Images smaller than the padding are extended again and again, as np.pad does. Real images go through
+`refimpl.kernels`, which compute the same.
 """
 
 import numpy as np
 
+from refimpl import kernels
 from refimpl.arrays import Array
 from refimpl.operators.base import Operator, check_shape
 
@@ -59,6 +61,8 @@ class Padding(Operator):
     def matvec(self, u: Array) -> Array:
         """P u, shape (N, C, H + 2 rows, W + 2 columns)."""
         check_shape(self, u, self.domain_shape, "u")
+        if not np.iscomplexobj(u):
+            return kernels.pad(np.ascontiguousarray(u), self.rows, self.columns)
         if self.boundary != "zero":
             return u.take(self.rows, axis=2).take(self.columns, axis=3)
         padded = np.zeros((u.shape[0], *self.range_shape), dtype=u.dtype)
@@ -68,6 +72,9 @@ class Padding(Operator):
     def adjoint(self, z: Array) -> Array:
         """Pᵀ z: crop, then add every border row and column to the row and column it copies."""
         check_shape(self, z, self.range_shape, "z")
+        if not np.iscomplexobj(z):
+            sides = self.domain_shape[1:]
+            return kernels.fold(np.ascontiguousarray(z), self.rows, self.columns, *sides)
         if self.boundary == "zero":
             return z[self._inside].copy()
         return fold(fold(z, self.rows, self.widths[0], 2), self.columns, self.widths[1], 3)

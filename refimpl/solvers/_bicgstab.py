@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, dot, norm, per_image
+from refimpl.arrays import Array
 from refimpl.solvers._systems import System
+from refimpl.vectors import dot, norm, plus
 
 
 class _Stabilized(NamedTuple):
@@ -53,8 +54,7 @@ def _next_direction(system: System, state: _Stabilized, rho: Array) -> _Stabiliz
     """β = (ρ⁺/ρ)(α/ω),  p⁺ = r + β (p − ω v),  v⁺ = M P p⁺."""
     running, keep = system.progress.running, system.progress.keep
     beta = np.where(running, rho * state.alpha / np.where(running, state.rho * state.omega, 1), 0)
-    rest = state.p - per_image(state.omega, state.p) * state.v
-    p = keep(state.r + per_image(beta, rest) * rest, state.p)
+    p = keep(plus(state.r, beta, plus(state.p, -state.omega, state.v)), state.p)
     Pp = system.precondition(p)
     return state._replace(p=p, Pp=Pp, v=keep(system.matvec(Pp), state.v), rho=rho)
 
@@ -67,13 +67,13 @@ def _stabilized_step(system: System, state: _Stabilized, along: Array) -> tuple[
     """
     running, keep = system.progress.running, system.progress.keep
     alpha = np.where(running, state.rho / np.where(running, along, 1), 0)
-    s = keep(state.r - per_image(alpha, state.r) * state.v, state.r)
+    s = keep(plus(state.r, -alpha, state.v), state.r)
     Ps = system.precondition(s)
     t = system.matvec(Ps)
     orthogonal = _vanishes(dot(t, s), t, s)
     omega = np.where(orthogonal, 0, dot(t, s) / np.where(orthogonal, 1, dot(t, t)))
-    x = keep(state.x + per_image(alpha, s) * state.Pp + per_image(omega, s) * Ps, state.x)
-    r = keep(s - per_image(omega, s) * t, state.r)
+    x = keep(plus(plus(state.x, alpha, state.Pp), omega, Ps), state.x)
+    r = keep(plus(s, -omega, t), state.r)
     return state._replace(x=x, r=r, alpha=alpha, omega=omega), orthogonal
 
 

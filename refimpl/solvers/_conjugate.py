@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, dot, norm, per_image
+from refimpl.arrays import Array, per_image
 from refimpl.solvers._systems import Matvec, System
+from refimpl.vectors import dot, norm, plus
 
 
 class Conjugate(NamedTuple):
@@ -37,12 +38,12 @@ def conjugate_step(
 
     α = ρ / ⟨p, M p⟩,  x⁺ = x + α p,  r⁺ = r − α M p,  p⁺ = P r⁺ + (ρ⁺ / ρ) p
     """
-    alpha = per_image(np.where(running, state.rho / np.where(running, curvature, 1), 0), state.x)
-    x, r = state.x + alpha * state.p, state.r - alpha * Mp
+    alpha = np.where(running, state.rho / np.where(running, curvature, 1), 0)
+    x, r = plus(state.x, alpha, state.p), plus(state.r, -alpha, Mp)
     z = precondition(r)
     rho = dot(r, z)
-    beta = per_image(np.where(running, rho / np.where(running, state.rho, 1), 0), state.x)
-    new = Conjugate(x, r, z + beta * state.p, rho)
+    beta = np.where(running, rho / np.where(running, state.rho, 1), 0)
+    new = Conjugate(x, r, plus(z, beta, state.p), rho)
     if running.all():
         return new
     pairs = zip(new, state, strict=True)

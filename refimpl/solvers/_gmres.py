@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, dot, norm, per_image
+from refimpl.arrays import Array, per_image
 from refimpl.solvers._systems import System
+from refimpl.vectors import dot, norm, plus
 
 
 class _Hessenberg(NamedTuple):
@@ -55,7 +56,7 @@ def _orthogonalize(w: Array, basis: list[Array]) -> tuple[Array, Array]:
     column = np.empty((len(w), len(basis)), dtype=w.dtype)
     for i, v in enumerate(basis):
         column[:, i] = dot(v, w)
-        w = w - per_image(column[:, i], w) * v
+        w = plus(w, -column[:, i], v)
     return column, w
 
 
@@ -111,5 +112,5 @@ def _combine(basis: list[Array], y: Array) -> Array:
     """Σ_j y_j v_j."""
     total = np.zeros_like(basis[0])
     for v, weight in zip(basis, y.T, strict=False):
-        total += per_image(weight, v) * v
+        total = plus(total, weight, v)
     return total

@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refimpl.arrays import Array, as_finite, dot, norm
+from refimpl.arrays import Array, as_finite
 from refimpl.results import BreakdownError
 from refimpl.solvers._progress import like
+from refimpl.vectors import dot, norm
 
 Matvec = Callable[[Array], Array]
 

@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refimpl.arrays import Array, as_finite, norm, per_image, positive
+from refimpl.arrays import Array, as_finite, per_image, positive
 from refimpl.results import BreakdownError, SolverResult
+from refimpl.vectors import norm
 
 Callback = Callable[[int, Array, Array], None]
 

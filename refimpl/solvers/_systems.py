@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, norm, per_image, same_dtype
+from refimpl.arrays import Array, per_image, same_dtype
 from refimpl.results import BreakdownError, SolverResult
 from refimpl.solvers._progress import Progress, as_batch, like, ratio, tolerance
+from refimpl.vectors import norm, unit_and_size
 
 Matvec = Callable[[Array], Array]
 
@@ -92,13 +93,6 @@ Sweep = Callable[[System, Array], Array]
 def identity(r: Array) -> Array:
     """The preconditioner that does nothing."""
     return r
-
-
-def unit_and_size(r: Array, precision: np.dtype | None) -> tuple[Array, Array]:
-    """r / ‖r‖ in this precision, which holds it whatever the size of r, and ‖r‖."""
-    size = norm(r)
-    unit = r / per_image(np.where(size > 0, size, 1).astype(r.dtype), r)
-    return unit.astype(r.dtype if precision is None else precision, copy=False), size
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")

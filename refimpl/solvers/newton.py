@@ -27,12 +27,13 @@ from typing import Protocol
 
 import numpy as np
 
-from refimpl.arrays import Array, dot, norm, per_image, positive
+from refimpl.arrays import Array, per_image, positive
 from refimpl.results import SolverResult
 from refimpl.solvers._conjugate import conjugate_start, conjugate_step
 from refimpl.solvers._gmres import gmres_sweep
 from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, ratio, tolerance
-from refimpl.solvers._systems import Counted, Matvec, identity, solve, unit_and_size
+from refimpl.solvers._systems import Counted, Matvec, identity, solve
+from refimpl.vectors import dot, norm, plus, unit_and_size
 
 # Times a step is shortened, to half or less, before the image is given up: 2^-40 is below any use.
 HALVINGS = 40
@@ -226,7 +227,7 @@ def newton_krylov(
 def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
     """v ↦ M v + μ v with μ = min(r / 10, 1) / τ."""
     mu = np.minimum(SHIFT * residuals, 1) / tau
-    return lambda v: product(v) + per_image(mu.astype(v.dtype), v) * v
+    return lambda v: plus(product(v), mu, v)
 
 
 def newton_direction(
@@ -264,7 +265,7 @@ def _backtrack(
     """u + t d with the first t = 1, or ever shorter, that passes; without one, stall at u."""
     t, pending = np.ones(len(u), dtype=u.dtype), progress.running
     for _ in range(HALVINGS):
-        candidate = progress.keep(u + per_image(t, u) * d, u)
+        candidate = progress.keep(plus(u, t, d), u)
         pending = pending & ~accepts(candidate, t)
         if not pending.any():
             return candidate
@@ -289,7 +290,7 @@ class _EnergyTest:
         g = lin.gradient
         self.linearize, self.lin = linearize, lin
         self.before, self.size, self.slope = lin.energy, norm(g), dot(g, d)
-        self.rounding = np.finfo(g.dtype).eps * np.sqrt(g[0].size) * np.abs(lin.energy)
+        self.rounding = np.sqrt(g[0].size) * np.abs(lin.energy) * _energy_eps(lin)
 
     def __call__(self, candidate: Array, t: Array) -> Array:
         self.lin = self.linearize(candidate)
@@ -335,6 +336,11 @@ class _Linearize:
     def __call__(self, u: Array):
         self.calls += 1
         return self.linearize(u)
+
+
+def _energy_eps(lin: EnergyLinearization) -> Array | float:
+    """The unit of rounding of E: what the linearisation says, or that of its precision."""
+    return getattr(lin, "energy_eps", np.finfo(lin.gradient.dtype).eps)
 
 
 def _energy(lin: EnergyLinearization, u: Array) -> Array:

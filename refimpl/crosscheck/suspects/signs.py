@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from refimpl.arrays import Array, norm
+from refimpl.arrays import Array
 from refimpl.crosscheck.parts import terms
 from refimpl.crosscheck.suspects.evidence import Evidence, Prediction
 from refimpl.crosscheck.suspects.gradients import starts
+from refimpl.vectors import norm
 
 MOST_STEPS = 400
 MOST_STATES = 40
