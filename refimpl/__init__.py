@@ -9,18 +9,20 @@ README's equation index leads from every formula of the paper to its function.
 
 Modules stand on floors, each importing only lower ones:
 
-    0   arrays, results, storage, threads
-    1   kernels/, solvers/, checks/, parts
-    2   operators/, potentials, parameters, images/
-    3   datafit, normalization, fields_of_experts/
-    4   maps
-    5   preconditioners, certificates, models
-    6   equilibrium, implicit
-    7   objective
-    8   training/
-    9   experiments/, cases/, identities/, backends/
-    10  crosscheck/
-    11  cli
+    0   threads
+    1   kernels/, arrays, results, storage
+    2   vectors
+    3   solvers/, checks/, parts
+    4   operators/, potentials, parameters, images/
+    5   datafit, normalization, fields_of_experts/
+    6   maps
+    7   preconditioners, certificates, models, drafts
+    8   equilibrium, implicit
+    9   objective
+    10  training/
+    11  experiments/, cases/, identities/, backends/
+    12  crosscheck/
+    13  cli
 
 References
 ----------

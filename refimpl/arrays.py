@@ -2,9 +2,9 @@
 
 Images are arrays u of shape (N, C, H, W): N images, C channels, H rows, W columns, in
 float64 (the reference) or float32. The two are never mixed and never converted in silence; only
-the corrections of Newton's and of Krylov methods (`refimpl.maps`), and gradients far from the
-solution (`refimpl.drafts`), may be computed in float32 inside a float64 solve, whose residuals and
-results are float64. Images in a batch are independent.
+the corrections of Newton's and of Krylov methods (`refimpl.maps`), and energies and gradients far
+from the solution (`refimpl.drafts`), may be computed in float32 inside a float64 solve, whose
+residuals and results are float64. Images in a batch are independent.
 
 Not here: inner products and norms (`refimpl.vectors`), reading image files and adding noise
 (`refimpl.images`).

@@ -3,12 +3,17 @@
 Far from u* a step need not know G(u), nor E(u), to float64. Where `Step.rough` is in float32 and
 holds the data too, they are taken from it as long as
 
-    ‖G(u)‖ > 10 eps32 ( λ‖Kᵀy‖ + γ max|w| sup|σ′| ‖A‖ ‖C‖ ‖u‖ ),    τ‖G(u)‖ > 2 tol max(‖u‖, ‖u0‖),
+    ‖G(u)‖ > 10 eps32 ( λ‖Kᵀy‖ + γ max|w| sup|σ′| ‖C‖ ( ‖A‖ ‖u‖ + √(HW) ‖b‖ ) )
+    τ‖G(u)‖ > 2 tol max(‖u‖, ‖u0‖)
 
-with Frobenius norms of the filters: the bracket is the size of what is added up, and of what u's
-own rounding changes. A draft is not even begun where ‖G‖ would fall below that if it fell once
-more by as much as the last time. From then on everything is float64, so that no image ever ends on
-a draft, and u* depends on drafts only through the path that leads to it. Images decide one by one.
+with Frobenius norms of the filters: the bracket is the size of what is added to λKᵀKu, which is no
+larger than it and ‖G‖ together, and of what u's own rounding changes. A draft is not even begun
+where ‖G‖ would fall below that if it fell once more by as much as the last time, nor once a step
+found by one fails. From then on everything is float64, so that no image converges on a draft, and
+u* depends on drafts only through the path that leads to it. Images decide one by one.
+
+Residuals in the history, and those that a callback sees, may be of drafts, right to about a tenth;
+the last is exact.
 """
 
 from dataclasses import dataclass, replace
@@ -17,11 +22,11 @@ from functools import cached_property
 import numpy as np
 
 from refimpl.arrays import Array, per_image
-from refimpl.maps import SINGLE, Step, StepLinearization, slope_bound
+from refimpl.maps import Step, StepLinearization, fits_single, slope_bound
 from refimpl.vectors import norm
 
-# ‖G‖ above so many times its rounding is a direction; above so many times tol, not converged.
-DIGITS, FAR = 10.0, 2.0
+# So many times its rounding, ‖G‖ is good for a direction; so many times tol, not converged.
+ABOVE_ROUNDING, ABOVE_TOL = 10.0, 2.0
 
 
 class Drafts:
@@ -36,42 +41,50 @@ class Drafts:
         Relative residual that the solver is asked for.
     """
 
-    def __init__(self, step: Step, u0: Array, tol: float | Array):
+    def __init__(self, step: Step, u0: Array, tol: float):
         self.step, self.tol, self.first = step, tol, norm(u0)
-        theta, datafit = step.field.parameters, step.datafit
-        self.rough, self.open = with_data(step.rough, datafit.y)
-        self.bend = slope_bound(step) * np.linalg.norm(theta.A) * np.linalg.norm(theta.synthesis)
-        self.data = datafit.lam * norm(datafit.operator.adjoint(datafit.y))
-        self.before, self.expected = np.zeros(len(u0)), np.full(len(u0), np.inf)
+        self.rough, self.open = with_data(step.rough, step.datafit.y)
+        self.at, self.before = np.full_like(u0, np.nan), np.zeros(len(u0))
+        self.expected = np.full(len(u0), np.inf)
+        theta, datafit, size = step.field.parameters, step.datafit, np.linalg.norm
+        slope, pixels = slope_bound(step) * size(theta.synthesis), np.prod(u0.shape[2:])
+        self.slope = slope * size(theta.A)
+        self.offset = slope * np.sqrt(pixels) * size(theta.b)
+        self.offset = self.offset + datafit.lam * norm(datafit.operator.adjoint(datafit.y))
 
     def __call__(self, u: Array) -> "StepLinearization | Draft":
         exact = self.step.linearize(u)
         if not self.open.any():
             return exact
-        enough = self.least(norm(u))
-        self.open = self.open & (self.expected > enough)
+        enough, moved = self.least(norm(u)), (u != self.at).any(axis=(1, 2, 3))
+        self.open = self.open & (~moved | (self.expected > enough))
         if not self.open.any():
             return exact
         draft = self.rough.linearize(u.astype(self.rough.dtype))
         g = norm(draft.direction).astype(u.dtype)
-        self.open = self.open & np.isfinite(g) & (g > enough)
+        finite = np.isfinite(g) & np.isfinite(getattr(draft, "energy", g))
+        self.open = self.open & finite & (g > enough)
         fall = np.divide(g, self.before, out=np.ones_like(g), where=self.before > 0)
-        self.expected, self.before = g * np.minimum(fall, 1), g
+        self.expected = np.where(moved, g * np.minimum(fall, 1), self.expected)
+        self.at, self.before = u, g
         return Draft(exact, draft, self.open) if self.open.any() else exact
+
+    def close(self, images: Array) -> None:
+        """Take no more drafts of these images, (N,) bool."""
+        self.open = self.open & ~images
 
     def least(self, size: Array) -> Array:
         """‖G‖ down to which a draft at a u of this size is near enough."""
-        rounding = np.finfo(np.float32).eps * (self.data + self.bend * size)
+        rounding = np.finfo(np.float32).eps * (self.offset + self.slope * size)
         goal = self.tol * np.maximum(size, self.first) / self.step.tau
-        return np.maximum(DIGITS * rounding, FAR * goal)
+        return np.maximum(ABOVE_ROUNDING * rounding, ABOVE_TOL * goal)
 
 
 def with_data(rough: Step, y: Array) -> tuple[Step, Array]:
     """The step in float32 with data, and for which images float32 holds them; the others get 0."""
     if rough.dtype == y.dtype:
         return rough, np.zeros(len(y), dtype=bool)
-    largest = np.abs(y).reshape(len(y), -1).max(axis=1)
-    held = (largest == 0) | ((largest >= SINGLE[0]) & (largest <= SINGLE[1]))
+    held = np.array([fits_single(image) for image in y])
     y = np.where(per_image(held, y), y, 0).astype(rough.dtype)
     return replace(rough, datafit=replace(rough.datafit, y=y)), held
 
@@ -113,7 +126,7 @@ class Draft:
         return np.where(self.open, single, double)
 
     def safeguarded(self, previous: StepLinearization | None) -> StepLinearization:
-        """As of `exact`."""
+        """That of `exact`."""
         return self.exact.safeguarded(previous)
 
     def _chosen(self, name: str) -> Array:

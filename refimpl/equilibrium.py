@@ -212,8 +212,9 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
 
 
 def _newton(solver, step: Step, u0: Array, *, tol: float, **options) -> SolverResult:
+    drafts = step.linearize if step.rough is step else Drafts(step, u0, tol)
     return solver(
-        Drafts(step, u0, tol), u0, step=step.tau, tol=tol, precision=step.rough.dtype,
+        drafts, u0, step=step.tau, tol=tol, precision=step.rough.dtype,
         safeguard=lambda lin, previous: lin.safeguarded(previous), **options,
     )
 

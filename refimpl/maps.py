@@ -30,8 +30,6 @@ PART = 32768
 
 # ‖∂F‖ / λ up to which float32 is near enough for corrections.
 MILD = 1e5
-# Magnitudes far from where float32 ends.
-SINGLE = 1e-6, 1e6
 CONVERTIBLE = (Identity, Mask, Convolution, Matrix)
 
 
@@ -297,10 +295,10 @@ def is_mild(step: Step) -> bool:
 def fits_single(x: Array | float) -> bool:
     """Whether the largest magnitude of `x` is 0 or far from where float32 ends.
 
-    Not asked of images, so that none depends on the others of its batch.
+    Of images it is asked one by one, so that none depends on the others of its batch.
     """
     largest = np.abs(x).max()
-    return bool(largest == 0 or SINGLE[0] <= largest <= SINGLE[1])
+    return bool(largest == 0 or 1e-6 <= largest <= 1e6)
 
 
 def strength(step: Step) -> float:

@@ -126,14 +126,14 @@ class _Circulant(NamedTuple):
         return self._replace(inverse=inverse, scaling=scaling)
 
     def divide(self, r: Array) -> Array:
-        """S⁻¹ Pᵀ Q⁻¹ P S⁻¹ r; a float64 r is divided by its norm, so that float32 holds it."""
+        """S⁻¹ Pᵀ Q⁻¹ P S⁻¹ r; r is divided by its norm where the transforms are in float32."""
         if r.dtype == self.scaling.dtype:
             return self._divide(r) / self.largest
         unit, size = unit_and_size(r, self.scaling.dtype)
         return self._divide(unit) * (per_image(size, r) / self.largest)
 
     def _divide(self, r: Array) -> Array:
-        """max|Q| times that, in one precision."""
+        """max|Q| times `divide`, all in one precision."""
         H, W = r.shape[2:]
         padded = np.zeros((*r.shape[:2], *self.torus), r.dtype)
         np.multiply(r, self.scaling, out=padded[:, :, :H, :W])

@@ -1,6 +1,7 @@
 """Inner products, norms and sums of batches of images, each image a vector of its own.
 
     dot    ⟨x_n, y_n⟩          norm   ‖x_n‖          plus   y_n + a_n x_n
+    unit_and_size              x_n / ‖x_n‖ and ‖x_n‖
 
 Images are independent, so inner products and norms have shape (N,), and what belongs to one image
 does not depend on the others, bit for bit. The loops are in `refimpl.kernels`.
@@ -11,24 +12,44 @@ import numpy as np
 from refimpl import kernels
 from refimpl.arrays import Array, per_image
 
-EPS, TINY, MAX = (float(getattr(np.finfo(np.float64), name)) for name in ("eps", "tiny", "max"))
+FLOAT64 = np.finfo(np.float64)
 
 
-def dot(x: Array, y: Array) -> Array:
+def dot(x: Array, y: Array, *, dtype: np.dtype | None = None) -> Array:
     """Inner product of each image, shape (N,): ⟨x_n, y_n⟩ without conjugation.
 
-    Real numbers are added in float64, those of one image in an order that no other image changes.
+    Real numbers are added in float64, those of one image in an order that no other image changes;
+    the sums are returned in `dtype`, by default that of the images.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
     """
+    check_shapes(x, y)
     if np.iscomplexobj(x) or np.iscomplexobj(y):
         return (x * y).reshape(x.shape[0], -1).sum(axis=1)
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
-    return kernels.dot(x, y).astype(np.result_type(x, y))
+    return kernels.dot(x, y).astype(dtype or np.result_type(x, y), copy=False)
 
 
 def plus(y: Array, a: Array, x: Array) -> Array:
-    """y_n + a_n x_n of each image, for real arrays of one dtype and numbers a, shape (N,)."""
+    """y_n + a_n x_n of each image, for real arrays of one dtype and numbers a, shape (N,).
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    check_shapes(x, y)
     y, x = np.ascontiguousarray(y), np.ascontiguousarray(x)
     return kernels.plus(y, a.astype(x.dtype), x)
+
+
+def check_shapes(x: Array, y: Array) -> None:
+    """Raise unless both are batches of the same shape: loops over them check nothing."""
+    if x.shape != y.shape:
+        raise ValueError(f"vectors: shapes are {x.shape} and {y.shape}, expected the same twice")
 
 
 def norm(x: Array) -> Array:
@@ -40,7 +61,7 @@ def norm(x: Array) -> Array:
     x = np.ascontiguousarray(x)
     squares = kernels.dot(x, x)
     # Squares that vanish are below n · tiny together, which must not count beside their sum.
-    safe = (squares * EPS >= x[0].size * TINY) & (squares <= MAX)
+    safe = (squares * FLOAT64.eps >= x[0].size * FLOAT64.tiny) & (squares <= FLOAT64.max)
     if safe.all():
         return np.sqrt(squares).astype(x.dtype)
     return np.where(safe, np.sqrt(squares), _scaled_norm(x)).astype(x.dtype)

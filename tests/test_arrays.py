@@ -1,4 +1,4 @@
-"""The image contract: what is accepted, what is refused, and the per-image products."""
+"""The image contract: what is accepted and what is refused."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.arrays import as_finite, as_images, per_image, positive, same_dtype
-from refimpl.vectors import dot, norm
-from strategies import PRECISIONS, generator, image_shapes, normal, precisions, seeds
+from strategies import generator, image_shapes, normal, precisions, seeds
 
 
 @given(image_shapes(), seeds(), precisions())
@@ -56,44 +55,6 @@ def test_positive_refuses_everything_but_finite_positive_numbers(value):
 
 def test_positive_returns_a_float():
     assert type(positive(np.float32(0.5), "tau")) is float
-
-
-@given(image_shapes(max_batch=4), seeds(), precisions())
-def test_dot_and_norm_are_those_of_each_image(shape, seed, dtype):
-    rng = generator(seed)
-    x, y = normal(rng, shape, dtype), normal(rng, shape, dtype)
-    bound = 64 * np.finfo(dtype).eps * np.sqrt(x[0].size)
-    assert dot(x, y).dtype == norm(x).dtype == dtype
-    for n in range(shape[0]):
-        exact = np.vdot(x[n].astype(float), y[n].astype(float))
-        lengths = np.linalg.norm(x[n].astype(float)), np.linalg.norm(y[n].astype(float))
-        assert abs(dot(x, y)[n] - exact) <= bound * lengths[0] * lengths[1]
-        assert abs(norm(x)[n] - lengths[0]) <= bound * lengths[0]
-
-
-@given(image_shapes(), seeds())
-def test_dot_and_norm_of_an_image_do_not_depend_on_its_batch(shape, seed):
-    rng = generator(seed)
-    x, y = normal(rng, shape), normal(rng, shape)
-    assert dot(x, y)[0] == dot(x[:1], y[:1])[0]
-    assert norm(x)[0] == norm(x[:1])[0]
-
-
-def test_dot_does_not_conjugate():
-    x = np.array([[1j, 2.0]])
-    assert dot(x, x)[0] == 3.0
-
-
-@pytest.mark.parametrize("dtype", PRECISIONS)
-def test_norm_neither_overflows_nor_underflows(dtype):
-    info = np.finfo(dtype)
-    x = np.array([[3, 4], [0, 0]], dtype)
-    exponents = np.linspace(np.log2(info.tiny), np.log2(info.max) - 4, 97).astype(int)
-    for scale in np.ldexp(np.ones(97, dtype), exponents):
-        assert norm(x * scale)[0] == pytest.approx(5 * float(scale), rel=4 * float(info.eps))
-    assert norm(x)[1] == 0
-    assert norm(np.array([[np.inf, 1], [np.nan, 1]], dtype))[0] == np.inf
-    assert np.isnan(norm(np.array([[np.inf, 1], [np.nan, 1]], dtype))[1])
 
 
 @given(st.integers(1, 4), st.integers(1, 4))

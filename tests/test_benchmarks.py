@@ -4,7 +4,10 @@ Two images of 14 × 12 pixels and five filters. Times are never asserted.
 """
 
 import json
+import subprocess
+import sys
 from functools import cache, partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -301,3 +304,11 @@ def test_figure_is_drawn_from_what_is_saved_and_skipped_without(tmp_path, monkey
 def test_every_section_is_a_method():
     assert all(callable(getattr(main.Bench, section)) for section in main.SECTIONS)
     assert main.parse(["--quick", "--only", "dense"]).only == ["dense"]
+
+
+def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
+    child = "from figures.benchmarks.processes import *; x = 'x' * 2**25; print(peak_resident())"
+    parent = "import subprocess as s, sys; x = 'x' * 2**28; s.run([sys.executable, *sys.argv[1:]])"
+    command, root = [sys.executable, "-c", parent, "-c", child], Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert 32 < float(done.stdout) < 200

@@ -33,21 +33,21 @@ def start(step):
     return step.datafit.operator.adjoint(step.datafit.y)
 
 
-def precision_of_calls(monkeypatch):
-    """The list that Drafts enters what it returned into."""
+def recorded(monkeypatch):
+    """The list into which Drafts enters what it returns."""
     seen, call = [], Drafts.__call__
 
-    def recorded(self, u):
+    def record(self, u):
         seen.append(call(self, u))
         return seen[-1]
 
-    monkeypatch.setattr(Drafts, "__call__", recorded)
+    monkeypatch.setattr(Drafts, "__call__", record)
     return seen
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_first_iterates_are_drafts_and_the_last_is_exact(monkeypatch, tied):
-    step, seen = make(tied=tied), precision_of_calls(monkeypatch)
+    step, seen = make(tied=tied), recorded(monkeypatch)
     result = reconstruct(step, method="auto", tol=1e-12)
     kinds = [isinstance(lin, Draft) for lin in seen]
     assert result.all_converged and result.x.dtype == np.float64
@@ -61,6 +61,17 @@ def test_residuals_reported_are_those_of_float64(tied, tol):
     result = reconstruct(step, method="newton" if tied else "newton_krylov", tol=tol)
     scale = np.maximum(norm(result.x), norm(start(step)))
     assert np.array_equal(norm(step.tau * step.direction(result.x)) / scale, result.residuals)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_image_that_ends_early_has_its_exact_residual(monkeypatch, tied):
+    step, seen = make(tied=tied), recorded(monkeypatch)
+    method = "newton" if tied else "newton_krylov"
+    result = reconstruct(step, method=method, tol=1e-12, max_iterations=1)
+    scale = np.maximum(norm(result.x), norm(start(step)))
+    assert isinstance(seen[-1], Draft) and not result.converged.any()
+    assert np.array_equal(norm(step.tau * step.direction(result.x)) / scale, result.residuals)
+    assert np.array_equal(result.history[-1], result.residuals)
 
 
 def test_a_draft_is_near_the_exact_linearisation_and_has_its_model():
@@ -97,12 +108,12 @@ def test_none_is_begun_where_the_gradient_will_be_too_small():
     """‖G‖ fell to 1/20 of itself in one step; fallen once more, it would be below 2 tol."""
     step = make()
     first, solution = images(step), reconstruct(step, method="newton", tol=1e-13).x
-    second = solution + 0.05 * (first - solution)
+    second, third = (solution + part * (first - solution) for part in (0.05, 0.04))
     residual = step.tau * norm(step.direction(second)) / norm(first)
     for factor, kind in ((0.1, StepLinearization), (0.001, Draft)):
         drafts = Drafts(step, first, factor * residual)
         assert isinstance(drafts(first), Draft) and isinstance(drafts(second), Draft)
-        assert isinstance(drafts(second), kind)
+        assert isinstance(drafts(third), kind)
 
 
 def test_none_are_taken_where_the_residual_is_near_tol():
@@ -111,6 +122,24 @@ def test_none_are_taken_where_the_residual_is_near_tol():
     residual = step.tau * norm(step.direction(u)) / norm(u)
     for factor, kind in ((0.6, StepLinearization), (0.4, Draft)):
         assert isinstance(Drafts(step, u, factor * residual)(u), kind)
+
+
+def test_an_image_is_not_judged_again_while_its_neighbour_tries_shorter_steps():
+    """At a third point the first image alone decides as beside one that moved in between."""
+    step = make()
+    first, solution = images(step), reconstruct(step, method="newton", tol=1e-13).x
+    second, third = (solution + part * (first - solution) for part in (0.05, 0.02))
+    beside = second.copy()
+    beside[1] = third[1]
+    residual = step.tau * norm(step.direction(third)) / norm(first)
+    for factor in np.geomspace(1e-3, 1, 13):
+        tol = factor * residual[0]
+        together, alone = (Drafts(s, first[: len(s.datafit.y)], tol) for s in (step, step.image(0)))
+        for u in (first, second, beside, third):
+            together(u)
+        for u in (first, second, third):
+            alone(u[:1])
+        assert together.open[0] == alone.open[0] and together.expected[0] == alone.expected[0]
 
 
 @pytest.mark.parametrize("size", [1e30, 1e-30])
@@ -127,18 +156,20 @@ def test_a_step_in_float32_takes_none():
     assert isinstance(Drafts(step, u, 1e-3)(u), StepLinearization)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_wrong_drafts_cost_time_and_nothing_else(monkeypatch, tied):
-    """Planted: every draft of G is off by a tenth of its size."""
-    step = make(tied=tied)
-    right = reconstruct(step, method="auto", tol=1e-12)
+@pytest.mark.parametrize("error", [0.1, -2.0])
+@pytest.mark.parametrize("method", ["newton", "newton_krylov"])
+def test_wrong_drafts_cost_time_and_nothing_else(monkeypatch, method, error):
+    """Planted: drafts of G are off by a tenth of their size, or lead uphill, where steps fail."""
+    step = make()
+    right = reconstruct(step, method=method, tol=1e-12)
     chosen = Draft._chosen
 
     def wrong(self, name):
         value = chosen(self, name)
-        return value * (1 + 0.1 * np.sin(np.arange(value.size))).reshape(value.shape)
+        wave = np.abs(np.sin(np.arange(value.size)).reshape(value.shape))
+        return value * (1 + error * (wave if error > 0 else 1)) if name == "direction" else value
 
     monkeypatch.setattr(Draft, "_chosen", wrong)
-    other = reconstruct(step, method="auto", tol=1e-12)
+    other = reconstruct(step, method=method, tol=1e-12)
     assert other.all_converged and not np.array_equal(other.x, right.x)
     assert np.linalg.norm(other.x - right.x) <= 1e-9 * np.linalg.norm(right.x)

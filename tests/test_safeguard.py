@@ -36,7 +36,7 @@ def lines_at(potential, x):
 
 
 def pack(lines):
-    """Lines (N, 2, ...) as the kernels store them: two float32 cut to their upper halves."""
+    """Lines (N, 2, ...) in the layout of the kernels, cut and not rounded to the upper halves."""
     a, d = np.moveaxis(lines.astype(np.float32), 1, 0).copy().view(np.uint32)
     return (a & 0xFFFF0000) | (d >> 16)
 
@@ -125,7 +125,7 @@ def test_kernel_computes_the_definition(potential, first, dtype):
     bound = psi * (amplified + 16 * eps)
     assert slopes.dtype == dtype and after.dtype == np.uint32
     assert (np.abs(slopes - expected) <= bound + np.finfo(dtype).tiny).all()
-    # a = σ − d z inherits |z| times the error of d; lines are float32 rounded to 8 digits.
+    # a = σ − d z inherits |z| times the error of d; lines are float32 rounded to 8 binary digits.
     rounding = 2**-8 * np.abs(tangents) + 2 * np.finfo(np.float32).tiny
     error = np.abs(unpack(after) - tangents) - rounding
     assert (error[:, 0] <= np.abs(z) * bound + 16 * eps * (s + psi)).all()
@@ -166,7 +166,7 @@ def test_both_engines_give_the_tangent_with_the_safeguarded_slopes(dense):
     delta = 2 * n * EPS * (bank.apply(size, np.abs(u)) + bank.apply(size, np.abs(previous)))
     foretold = chi * delta * (3 + chi * np.abs(z - before))
     near = np.minimum(1 / np.maximum(np.abs(z), EPS), chi)
-    # Compiled, lines have 8 digits, and ρ may pass 1 − 2⁻⁷ or not.
+    # Compiled, lines have 8 binary digits, and ρ may pass 1 − 2⁻⁷ or not.
     cut = 0.0 if dense else 2**-7 * np.minimum(near, chi)
     allowed = 0.3 * (chi**2 * delta + foretold * near + cut) + 8 * EPS * d
     assert (np.abs(given.jacobian.d - d) <= allowed).all()

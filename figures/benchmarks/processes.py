@@ -1,7 +1,7 @@
 """Peak memory and cold start, each in a process of its own.
 
-    memory       growth of the resident set's peak (getrusage) over one hypergradient of denoising,
-                 from when the program and the problem are loaded; threads' stacks are included
+    memory       growth of the resident set's peak over one hypergradient of denoising, from when
+                 the program and the problem are loaded; threads' stacks are included
     cold start   a new interpreter until the first gradient, kernels cached; and with an empty cache
 """
 
@@ -66,8 +66,6 @@ def peak_memory(names: list[str], output: Path, flags: list[str]) -> dict[str, d
 
 def memory_of(name: str, output: Path, size: tuple[int, int], images: int) -> dict[str, float]:
     """Peak resident megabytes before and after one hypergradient at a tolerance of 1e-6."""
-    import resource
-
     from figures.benchmarks.__main__ import prepare_libraries
     from figures.benchmarks.problems import make_problem, trained_parameters
     from figures.benchmarks.variants import variants
@@ -77,11 +75,25 @@ def memory_of(name: str, output: Path, size: tuple[int, int], images: int) -> di
     problem = make_problem("denoising", theta[True], size=size, images=images)
     variant = next(v for v in variants("conv2d", "shifts") if v.name == name)
     variant.make(problem.few(1))(1e-2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_resident()
     variant.make(problem)(1e-6)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    after = peak_resident()
     batch = problem.truth.nbytes / 2**20
     return {"before": before, "after": after, "growth": after - before, "batch": batch}
+
+
+def peak_resident() -> float:
+    """The resident set's peak in megabytes.
+
+    On Linux VmHWM, because getrusage begins with what the parent process held.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def mosaic(base: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def measure(point: Point, A: np.ndarray) -> dict:
-    """Seconds of one gradient and of one hypergradient, the second call of each."""
+    """Seconds of one gradient and of one hypergradient, once a small problem compiled the loops."""
+    make_refimpl(make_problem(point._replace(size=64, batch=1), A))(TOLERANCE)
     problem = make_problem(point, A)
     solve, step = make_refimpl(problem), problem.step
     u = step.datafit.y

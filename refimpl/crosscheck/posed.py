@@ -11,7 +11,7 @@ A case is well posed if
     • ∇ℓ(u*) is not small: ‖u* − u†‖ ≥ ‖u†‖ / 10 for each image;
     • with a norm, the largest singular values of A and of C are simple by a relative gap `MIN_GAP`.
 
-All by dense linear algebra in float64; nothing is compiled.
+All by dense linear algebra in float64; of compiled code only norms are used (`refimpl.vectors`).
 """
 
 

@@ -10,8 +10,8 @@ overshoots. For the potentials of `MAJORIZED`, t ↦ φ(√t) is concave, so tha
 takes Newton's slope as far as the model that led to z, the line x ↦ a⁻ + d⁻ x of each response, was
 right about σ(z); the next line touches σ at z, a = σ(z) − d z. The first lines are 0, so that
 d = ψ. As the iterates converge, ρ → 1; above 1 − 2⁻⁷ it counts as 1, d = σ′, so that lines need few
-digits. This is the primal-dual Newton method for total variation, with a⁻ + d⁻ z in the place of
-its dual variable.
+binary digits. This is the primal-dual Newton method for total variation, with a⁻ + d⁻ z in the
+place of its dual variable.
 
 Reference: T. Chan, G. Golub, P. Mulet, A nonlinear primal-dual method for total variation-based
 image restoration, SIAM J. Sci. Comput. 20 (1999).
@@ -38,7 +38,7 @@ class Slopes(NamedTuple):
     safeguarded : bool
     lines : array (N, ...) or None
         a⁻ and d⁻ of safeguarded slopes, as the engine that made them stores them (the compiled one
-        to 8 digits); None for 0.
+        to 8 binary digits); None for 0.
     """
 
     u: Array

@@ -247,7 +247,7 @@ def slope(z, d, code, parameter):
 
 @row_function
 def potential(z, code, parameter):
-    """Replace the row z by φ(z), but log cosh, which `measure` makes from tanh."""
+    """Replace the row z by φ(z), for all but log cosh, whose φ `measure` makes from tanh."""
     if code == QUADRATIC:
         for j in range(z.size):
             z[j] = 0.5 * z[j] * z[j]

@@ -58,6 +58,7 @@ def correlate_adjoint(z, A):
     turned by half a circle, in which k and c have changed places.
     """
     (N, F, H, W), (h, w) = z.shape, A.shape[2:]
+    # np.pad takes as long as the correlation by a blur.
     padded = np.zeros((N, F, H + 2 * (h - 1), W + 2 * (w - 1)), z.dtype)
     padded[:, :, h - 1 : h - 1 + H, w - 1 : w - 1 + W] = z
     return correlate(padded, np.ascontiguousarray(A[:, :, ::-1, ::-1].swapaxes(0, 1)))

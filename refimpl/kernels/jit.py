@@ -68,7 +68,7 @@ def share(kernel, items, work, *arguments):
     """
     _listen()
     threads = min(available(), items) if work >= LARGE else 1
-    if threads == 1:
+    if threads == 1:  # without the list of parts: some kernels take no longer than that
         kernel(0, items, *arguments)
         return
     cuts = [items * k // threads for k in range(threads + 1)]
@@ -82,8 +82,8 @@ class Announcement(event.Listener):
 
     def on_start(self, event):
         """Called by Numba before it compiles a function, of this package or of another."""
-        ours = event.data["dispatcher"].py_func.__module__.startswith(__package__)
-        if ours and not Announcement.said:
+        module = event.data["dispatcher"].py_func.__module__ or ""
+        if module.startswith(__package__) and not Announcement.said:
             Announcement.said = True
             logging.getLogger("refimpl").warning(
                 "compiling loops for this machine: up to a minute; the code is kept on disk"

@@ -5,11 +5,11 @@
 The line x ↦ a + d x of each response is the model of σ that a Newton step goes by; a⁻, d⁻ are those
 of the step that led to z. `refimpl.fields_of_experts.slopes` is the definition and says why.
 
-and ρ counts as 1 above `NEAR`. Lines are stored as words of 32 bits (N, F, H, Wp), a in the upper
-half and d in the lower, each rounded to the upper half of a float32: they are all that Newton's
-method keeps of each response, and to write and read them would take longer than to compute them.
-The 8 digits are what NEAR allows for. Rows are as wide as those of the padded image, so that a
-strip of them is one piece of memory; the last w - 1 columns are not used.
+ρ counts as 1 above `NEAR`. Lines are words of 32 bits, (N, F, H, Wp): a in the upper half, d in the
+lower, each a float32 rounded to its upper half, whose 8 binary digits are what NEAR allows for.
+They are all that Newton's method keeps of each response; in full, they would take longer to read
+and write than to compute. Rows are as wide as those of the padded image, so that a strip of them is
+one piece of memory; the last w - 1 columns are not used.
 """
 
 import numpy as np
@@ -127,10 +127,10 @@ def next_lines(z, s, d, lines):
 
 @formula
 def blend(z, s, d, predicted, zero, one, tiny, near):
-    """ρ d + (1 - ρ) s/z with ρ = predicted / s in [0, 1]; d = s/z to rounding where s z is tiny.
+    """ρ d + (1 - ρ) s/z with ρ = predicted / s in [0, 1], 1 above `near`.
 
-    One division, 1/(s z), serves both quotients; a choice in place of a branch vectorises. The
-    constants have z's precision, in which the loop then stays.
+    Where s z is tiny, d = s/z to rounding. One division, 1/(s z), serves both quotients; a choice
+    in place of a branch vectorises. The constants have z's precision, in which the loop then stays.
     """
     usable = abs(s * z) > tiny
     q = one / (s * z if usable else one)

@@ -20,7 +20,7 @@ def dot(x, y):
     x, y = as_rows(x), as_rows(y)
     sums = np.zeros((len(x), pieces_of(x)))
     share(_dot, sums.size, x.size, x, y, sums)
-    return sums[:, 0] if sums.shape[1] == 1 else sums.sum(axis=1)
+    return sums.sum(axis=1)
 
 
 @over_items
@@ -50,7 +50,7 @@ def plus(y, a, x):
 
 @over_items
 def _plus(first, last, y, a, x, out):
-    pieces = -(-x.shape[1] // PIECE)
+    pieces = pieces_of(x)
     for item in range(first, last):
         n, begin = item // pieces, item % pieces * PIECE
         end = begin + PIECE
@@ -64,11 +64,12 @@ def add_multiple(y, a, x, out):
         out[j] = y[j] + a * x[j]
 
 
-def as_rows(x):
-    """One row of values for each image."""
-    return x.reshape(len(x), -1)
-
-
+@row_function
 def pieces_of(rows):
     """How many pieces one image is cut into."""
     return -(-rows.shape[1] // PIECE)
+
+
+def as_rows(x):
+    """One row of values for each image."""
+    return x.reshape(len(x), -1)

@@ -22,6 +22,7 @@ import numpy as np
 from refimpl.arrays import Array, per_image, positive
 from refimpl.results import SolverResult
 from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, tolerance
+from refimpl.vectors import dot
 
 Map = Callable[[Array], Array]
 
@@ -86,7 +87,8 @@ class _Memory(NamedTuple):
         """Append u and f; drop the oldest pair beyond `size`."""
         residuals = (*self.residuals, f)[-size:]
         k = len(residuals)
-        row = np.stack([_dot64(f, g) for g in residuals], axis=1)
+        # In float64: the ridge is below float32's rounding.
+        row = np.stack([dot(f, g, dtype=np.float64) for g in residuals], axis=1)
         gram = np.empty((len(f), k, k))
         kept = self.gram.shape[1] - (k - 1)
         gram[:, :-1, :-1] = self.gram[:, kept:, kept:]
@@ -199,13 +201,6 @@ def _combine(past: _Memory, alpha: Array, mixing: float) -> Array:
         weight = per_image(weight.astype(u.dtype), u)
         total += weight * ((u - newest_u) + mixing * (f - newest_f))
     return total
-
-
-def _dot64(x: Array, y: Array) -> Array:
-    """Inner product of each image accumulated in float64: the ridge is below float32's rounding."""
-    n = len(x)
-    pairs = zip(x.reshape(n, -1), y.reshape(n, -1), strict=True)
-    return np.array([np.einsum("i,i->", a, b, dtype=np.float64) for a, b in pairs])
 
 
 def _is_relative(ridge_scale: str) -> bool:

@@ -93,7 +93,9 @@ def newton(
     ----------
     linearize : callable
         u ↦ an object with `energy` = E(u), shape (N,), `gradient` = ∇E(u) and `hvp(v)` = ∇²E(u) v.
-        Of a point that is rejected only the energy is used.
+        Of a point that is rejected only the energy is used. It may be a draft, as those of
+        `refimpl.drafts`: rounded energy and gradient of the images `open`, with energies to
+        `energy_eps`, beside the `exact` linearisation; then `linearize.close(images)` ends them.
     u0 : array (N, ...), float32 or float64
     step : float
         τ in the residual r and in the largest shift 1/τ; about 1/‖∇²E‖.
@@ -150,10 +152,11 @@ def newton(
         d = newton_direction(product, unit, precondition, forcing, progress.running)
         d = per_image(size, u) * d.astype(u.dtype, copy=False)
         products += hvp.products
-        test = _EnergyTest(linearize, lin, d)
+        test, drafted = _EnergyTest(linearize, lin, d), _drafted(lin, u)
         # Where an image stalls, `test.lin` is not at its u; it does not run on, and is not asked.
-        u = _backtrack(u, d, test, progress)
-        lin = test.lin
+        u, failed = _backtrack(u, d, test, progress, drafted)
+        lin = linearize.exactly(u, failed) if failed.any() else test.lin
+    _measure_exactly(lin, u, tau, progress)
     return progress.result(u, evaluations=linearize.calls, products=products)
 
 
@@ -219,8 +222,9 @@ def newton_krylov(
         sizes = [*sizes, norm(lin.direction)][-(1 if safeguard is None else MEMORY) :]
         test = _NormTest(linearize, np.max(sizes, axis=0))
         d = per_image(size, u) * inner.x.astype(u.dtype, copy=False)
-        u = _backtrack(u, d, test, progress)
-        lin = test.lin
+        u, failed = _backtrack(u, d, test, progress, _drafted(lin, u))
+        lin = linearize.exactly(u, failed) if failed.any() else test.lin
+    _measure_exactly(lin, u, tau, progress)
     return progress.result(u, evaluations=linearize.calls, products=products)
 
 
@@ -259,19 +263,35 @@ def _forcing(g: Array, first: Array, progress: Progress) -> Array:
     return eta.astype(g.dtype)
 
 
+def _drafted(lin: Linearization, u: Array) -> Array:
+    """Which images the linearisation is only a draft of, (N,)."""
+    return getattr(lin, "open", np.zeros(len(u), dtype=bool))
+
+
+def _measure_exactly(lin: Linearization, u: Array, tau: float, progress: Progress) -> None:
+    """Replace the last residuals of images that end on a draft, as at `max_iterations`."""
+    drafted = _drafted(lin, u)
+    if drafted.any():
+        exact = progress.relative_residual(tau * lin.exact.direction, u)
+        progress.reopen(np.where(drafted, exact, progress.residuals))
+
+
 def _backtrack(
-    u: Array, d: Array, accepts: "_EnergyTest | _NormTest", progress: Progress
-) -> Array:
-    """u + t d with the first t = 1, or ever shorter, that passes; without one, stall at u."""
+    u: Array, d: Array, accepts: "_EnergyTest | _NormTest", progress: Progress, drafted: Array
+) -> tuple[Array, Array]:
+    """u + t d with the first t = 1, or ever shorter, that passes; without one, stall at u.
+
+    An image whose linearisation is a draft does not stall but is returned as failed.
+    """
     t, pending = np.ones(len(u), dtype=u.dtype), progress.running
     for _ in range(HALVINGS):
         candidate = progress.keep(plus(u, t, d), u)
         pending = pending & ~accepts(candidate, t)
         if not pending.any():
-            return candidate
+            return candidate, pending
         t = np.where(pending, accepts.shorter(t), t)
-    progress.stall(pending)
-    return progress.keep(candidate, u)
+    progress.stall(pending & ~drafted)
+    return np.where(per_image(pending, u), u, candidate), pending & drafted
 
 
 class _EnergyTest:
@@ -328,7 +348,7 @@ class _NormTest:
 
 
 class _Linearize:
-    """Counts linearisations."""
+    """Counts linearisations, and takes no more drafts of images for which they failed."""
 
     def __init__(self, linearize: Callable):
         self.linearize, self.calls = linearize, 0
@@ -336,6 +356,11 @@ class _Linearize:
     def __call__(self, u: Array):
         self.calls += 1
         return self.linearize(u)
+
+    def exactly(self, u: Array, failed: Array) -> Linearization:
+        """That at u, from now on without drafts of some images."""
+        self.linearize.close(failed)
+        return self(u)
 
 
 def _energy_eps(lin: EnergyLinearization) -> Array | float:
