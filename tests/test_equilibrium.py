@@ -108,6 +108,17 @@ def test_images_of_a_dense_model_are_independent_to_rounding(method):
         assert np.linalg.norm(alone.x[0] - batch.x[n]) <= 1e-8 * np.linalg.norm(batch.x[n])
 
 
+@pytest.mark.parametrize(("tied", "method"), [pair for pair in PAIRS if "lbfgs" not in pair])
+def test_a_callback_cannot_change_the_iterate_nor_the_data(tied, method):
+    def clip(k, u, residuals):
+        with pytest.raises(ValueError, match="read-only"):
+            np.clip(u, 0, 1, out=u)
+
+    step = make(tied=tied).step
+    result = reconstruct(step, method=method, tol=1e-6, callback=clip)
+    assert np.array_equal(result.x, reconstruct(step, method=method, tol=1e-6).x)
+
+
 def single(step):
     """The same step in float32."""
     theta = {name: x.astype(np.float32) for name, x in step.field.parameters.items()}

@@ -337,3 +337,13 @@ def test_value_and_energy_together_are_those_apart():
         lin = field.linearize(u)
         np.testing.assert_array_equal(lin.value, field.value(u))
         np.testing.assert_array_equal(lin.energy, field.energy(u))
+
+
+@pytest.mark.parametrize("name", ["b", "weights", "gamma", "C"])
+def test_parameters_of_another_number_of_filters_are_refused(name):
+    """The compiled loops read as many as the bank has filters."""
+    bank = FilterBank((1, 6, 7), (2, 3, 3))
+    parameters = make_parameters(np.ones((2, 1, 3, 3)), np.ones((2, 1, 3, 3)))
+    wrong = replace(parameters, **{name: np.ones(1)})
+    with pytest.raises(ValueError, match=rf"{name}: shape is \(1,\), the bank expects"):
+        make_field(bank, LogCosh(), wrong)

@@ -41,10 +41,14 @@ class FieldsOfExperts:
     """
 
     def __init__(self, bank: FilterBank | DenseBank, potential: Potential, parameters: Parameters):
-        if parameters.A.shape != bank.coefficients_shape:
-            raise ValueError(
-                f"A: shape is {parameters.A.shape}, the bank expects {bank.coefficients_shape}"
-            )
+        filters = bank.coefficients_shape
+        each = filters[:1]
+        shapes = {"A": filters, "C": filters, "b": each, "weights": each, "gamma": ()}
+        for name, array in parameters.items():
+            if np.shape(array) != shapes[name]:
+                raise ValueError(
+                    f"{name}: shape is {np.shape(array)}, the bank expects {shapes[name]}"
+                )
         self.bank, self.potential, self.parameters = bank, potential, parameters
 
     def value(self, u: Array) -> Array:

@@ -44,6 +44,7 @@ class Progress:
     remedy : str
         What to change when residuals stagnate.
     callback : callable (iteration, x, residuals), optional
+        Its x is read-only.
     reference : array (N,), optional
         Denominator of `relative_residual` in place of max(‖x‖, ‖x0‖).
     """
@@ -97,6 +98,8 @@ class Progress:
             residuals = np.where(self.running, residuals, self.history[-1])
         self.history.append(residuals)
         if self.callback is not None:
+            x = x.view()
+            x.flags.writeable = False  # it may be the caller's own start, or the iterate itself
             self.callback(self.rows - 1, x, residuals)
         self.running = self.running & self._unfinished()
         return bool(self.running.any())

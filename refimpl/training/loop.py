@@ -54,7 +54,7 @@ class Progress(NamedTuple):
 
 
 class TrainingResult(NamedTuple):
-    """Trained parameters and the record of each epoch."""
+    """Parameters of the epoch of least loss, perhaps the start's, and every epoch's record."""
 
     parameters: Parameters
     records: tuple[dict, ...]
