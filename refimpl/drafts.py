@@ -3,14 +3,14 @@
 Far from u* a step need not know G(u), nor E(u), to float64. Where `Step.rough` is in float32 and
 holds the data too, they are taken from it as long as
 
-    ‖G(u)‖ > 10 eps32 ( λ‖Kᵀy‖ + γ max|w| sup|σ′| ‖C‖ ( ‖A‖ ‖u‖ + √(HW) ‖b‖ ) )
+    ‖G(u)‖ > 10 eps32 ( λ ‖Kᵀy‖ + λ ‖K‖² ‖u‖ + γ max|w| sup|σ′| ‖C‖ ( ‖A‖ ‖u‖ + √(HW) ‖b‖ ) )
     τ‖G(u)‖ > 2 tol max(‖u‖, ‖u0‖)
 
-with Frobenius norms of the filters: the bracket is the size of what is added to λKᵀKu, which is no
-larger than it and ‖G‖ together, and of what u's own rounding changes. A draft is not even begun
-where ‖G‖ would fall below that if it fell once more by as much as the last time, nor once a step
-found by one fails. From then on everything is float64, so that no image converges on a draft, and
-u* depends on drafts only through the path that leads to it. Images decide one by one.
+with Frobenius norms of filters and matrices, and ‖K‖ = Σ|k| of a convolution: the bracket is the
+size of what is added up, and of what u's own rounding changes. A draft is not even begun where ‖G‖
+would fall below that if it fell once more by as much as the last time, nor once a step found by one
+fails. From then on everything is float64, so that no image converges on a draft, and u* depends on
+drafts only through the path that leads to it. Images decide one by one.
 
 Residuals in the history, and those that a callback sees, may be of drafts, right to about a tenth;
 the last is exact.
@@ -23,6 +23,7 @@ import numpy as np
 
 from refimpl.arrays import Array, per_image
 from refimpl.maps import Step, StepLinearization, fits_single, slope_bound
+from refimpl.operators import Convolution, LinearOperator
 from refimpl.vectors import norm
 
 # So many times its rounding, ‖G‖ is good for a direction; so many times tol, not converged.
@@ -48,9 +49,9 @@ class Drafts:
         self.expected = np.full(len(u0), np.inf)
         theta, datafit, size = step.field.parameters, step.datafit, np.linalg.norm
         slope, pixels = slope_bound(step) * size(theta.synthesis), np.prod(u0.shape[2:])
-        self.slope = slope * size(theta.A)
-        self.offset = slope * np.sqrt(pixels) * size(theta.b)
-        self.offset = self.offset + datafit.lam * norm(datafit.operator.adjoint(datafit.y))
+        self.slope = slope * size(theta.A) + datafit.lam * size_of(datafit.operator) ** 2
+        back = datafit.lam * norm(datafit.operator.adjoint(datafit.y))
+        self.offset = back + slope * np.sqrt(pixels) * size(theta.b)
 
     def __call__(self, u: Array) -> "StepLinearization | Draft":
         exact = self.step.linearize(u)
@@ -78,6 +79,13 @@ class Drafts:
         rounding = np.finfo(np.float32).eps * (self.offset + self.slope * size)
         goal = self.tol * np.maximum(size, self.first) / self.step.tau
         return np.maximum(ABOVE_ROUNDING * rounding, ABOVE_TOL * goal)
+
+
+def size_of(operator: LinearOperator) -> float:
+    """‖K‖, or a little more, for operators that `Step.rough` converts."""
+    if isinstance(operator, Convolution):
+        return float(np.abs(operator.kernel).sum())
+    return max(map(np.linalg.norm, operator.coefficients), default=1.0)
 
 
 def with_data(rough: Step, y: Array) -> tuple[Step, Array]:

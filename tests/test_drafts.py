@@ -5,10 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refimpl import equilibrium
+from refimpl.datafit import DataFit
 from refimpl.drafts import Draft, Drafts
 from refimpl.equilibrium import reconstruct
+from refimpl.fields_of_experts import make_field
 from refimpl.identities.problems import problem
-from refimpl.maps import StepLinearization
+from refimpl.maps import StepLinearization, make_step
+from refimpl.operators import Convolution, FilterBank
+from refimpl.parameters import make_parameters
+from refimpl.potentials import LogCosh
 from refimpl.vectors import norm
 from strategies import generator, normal
 
@@ -140,6 +146,23 @@ def test_an_image_is_not_judged_again_while_its_neighbour_tries_shorter_steps():
         for u in (first, second, third):
             alone(u[:1])
         assert together.open[0] == alone.open[0] and together.expected[0] == alone.expected[0]
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4, 1e6])
+def test_an_operator_that_cancels_its_image_costs_no_more_than_without_drafts(monkeypatch, mean):
+    """A Laplacian removes the mean of u, but not the rounding of u."""
+    shape, rng = (1, 16, 16), generator(0)
+    A = normal(rng, (4, 1, 3, 3))
+    A -= A.mean(axis=(2, 3), keepdims=True)
+    laplacian = np.array([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])
+    datafit = DataFit(Convolution(laplacian, shape), normal(rng, (1, *shape)))
+    field = make_field(FilterBank(shape, (4, 3, 3)), LogCosh(), make_parameters(A, gamma=0.05))
+    step, u0 = make_step(datafit, field, 0.015), mean + normal(rng, (1, *shape))
+    drafted = reconstruct(step, u0, method="newton", tol=1e-9)
+    monkeypatch.setattr(equilibrium, "Drafts", lambda step, u0, tol: step.linearize)
+    exact = reconstruct(step, u0, method="newton", tol=1e-9)
+    assert drafted.all_converged and exact.all_converged
+    assert drafted.evaluations <= exact.evaluations + 2
 
 
 @pytest.mark.parametrize("size", [1e30, 1e-30])
