@@ -36,14 +36,17 @@ class Drafts:
     Parameters
     ----------
     step : Step
-        In float64.
+        One that is not in float64, or that float32 is not near enough for, has none.
     u0 : array (N, C, H, W)
     tol : float
         Relative residual that the solver is asked for.
     """
 
     def __init__(self, step: Step, u0: Array, tol: float):
-        self.step, self.tol, self.first = step, tol, norm(u0)
+        self.step, self.open = step, np.zeros(len(u0), dtype=bool)
+        if step.rough is step:
+            return
+        self.tol, self.first = tol, norm(u0)
         self.rough, self.open = with_data(step.rough, step.datafit.y)
         self.at, self.before = np.full_like(u0, np.nan), np.zeros(len(u0))
         self.expected = np.full(len(u0), np.inf)
@@ -90,8 +93,6 @@ def size_of(operator: LinearOperator) -> float:
 
 def with_data(rough: Step, y: Array) -> tuple[Step, Array]:
     """The step in float32 with data, and for which images float32 holds them; the others get 0."""
-    if rough.dtype == y.dtype:
-        return rough, np.zeros(len(y), dtype=bool)
     held = np.array([fits_single(image) for image in y])
     y = np.where(per_image(held, y), y, 0).astype(rough.dtype)
     return replace(rough, datafit=replace(rough.datafit, y=y)), held
@@ -134,8 +135,8 @@ class Draft:
         return np.where(self.open, single, double)
 
     def safeguarded(self, previous: StepLinearization | None) -> StepLinearization:
-        """That of `exact`."""
-        return self.exact.safeguarded(previous)
+        """That of `exact`: a model needs no data, so all images may take that of `rough`."""
+        return self.rough.safeguarded(previous)
 
     def _chosen(self, name: str) -> Array:
         draft = getattr(self.rough, name).astype(self.exact.u.dtype)

@@ -212,9 +212,8 @@ def _lbfgs(step: TiedStep, u0: Array, **options) -> SolverResult:
 
 
 def _newton(solver, step: Step, u0: Array, *, tol: float, **options) -> SolverResult:
-    drafts = step.linearize if step.rough is step else Drafts(step, u0, tol)
     return solver(
-        drafts, u0, step=step.tau, tol=tol, precision=step.rough.dtype,
+        Drafts(step, u0, tol), u0, step=step.tau, tol=tol, precision=step.rough.dtype,
         safeguard=lambda lin, previous: lin.safeguarded(previous), **options,
     )
 

@@ -59,12 +59,12 @@ def norm(x: Array) -> Array:
     magnitude m of the image, ‖x‖ = m ‖x / m‖.
     """
     x = np.ascontiguousarray(x)
-    squares = kernels.dot(x, x)
+    squares, dtype = kernels.dot(x, x), np.result_type(x, np.float32)
     # Squares that vanish are below n · tiny together, which must not count beside their sum.
     safe = (squares * FLOAT64.eps >= x[0].size * FLOAT64.tiny) & (squares <= FLOAT64.max)
     if safe.all():
-        return np.sqrt(squares).astype(x.dtype)
-    return np.where(safe, np.sqrt(squares), _scaled_norm(x)).astype(x.dtype)
+        return np.sqrt(squares).astype(dtype)
+    return np.where(safe, np.sqrt(squares), _scaled_norm(x)).astype(dtype)
 
 
 def _scaled_norm(x: Array) -> Array:
@@ -78,5 +78,9 @@ def _scaled_norm(x: Array) -> Array:
 def unit_and_size(r: Array, precision: np.dtype | None) -> tuple[Array, Array]:
     """r / ‖r‖ in this precision, which holds it whatever the size of r, and ‖r‖."""
     size = norm(r)
-    unit = r / per_image(np.where(size > 0, size, 1).astype(r.dtype), r)
-    return unit.astype(r.dtype if precision is None else precision, copy=False), size
+    return unit(r, size).astype(r.dtype if precision is None else precision, copy=False), size
+
+
+def unit(r: Array, size: Array) -> Array:
+    """r / ‖r‖ with `size` = ‖r‖, and 0 where that is 0."""
+    return r / per_image(np.where(size > 0, size, 1).astype(r.dtype), r)

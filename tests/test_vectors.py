@@ -46,6 +46,10 @@ def test_norm_neither_overflows_nor_underflows(dtype):
     assert np.isnan(norm(np.array([[np.inf, 1], [np.nan, 1]], dtype))[1])
 
 
+def test_the_norm_of_whole_numbers_is_not_cut():
+    assert norm(np.array([[1, 1]])).tolist() == [np.sqrt(2)]
+
+
 def test_sums_of_a_dtype_are_added_in_float64():
     x = np.array([[1.0, 2.0**-24, 2.0**-24]], np.float32)
     ones = np.ones_like(x)
@@ -59,7 +63,9 @@ def test_arrays_need_not_be_contiguous():
     x = x.swapaxes(1, 2)
     np.testing.assert_allclose(dot(x, y), (x * y).sum((1, 2)), rtol=1e-14)
     np.testing.assert_allclose(norm(y), np.sqrt((y * y).sum((1, 2))), rtol=1e-14)
-    np.testing.assert_allclose(plus(y, a, x), y + a[:, None, None] * x, rtol=1e-14, atol=1e-15)
+    # Two roundings there, one here, each of half a unit of at most the sum of sizes.
+    error = np.abs(plus(y, a, x) - (y + a[:, None, None] * x))
+    assert (error <= 1.5 * np.finfo(float).eps * (np.abs(y) + np.abs(a[:, None, None] * x))).all()
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)

@@ -22,8 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array
-
-NEAR = 1 - 2**-7
+from refimpl.kernels.safeguards import NEAR
 
 # The others gain nothing: ψ = σ′ (quadratic), or t ↦ φ(√t) is not concave.
 MAJORIZED = ("log_cosh", "lorentzian", "smoothed_l1", "huber")

@@ -13,7 +13,7 @@ import numpy as np
 
 from refimpl.arrays import Array, per_image
 from refimpl.solvers._systems import System
-from refimpl.vectors import dot, norm, plus
+from refimpl.vectors import dot, norm, plus, unit
 
 
 class _Hessenberg(NamedTuple):
@@ -30,7 +30,7 @@ def gmres_sweep(system: System, r: Array, restart: int) -> Array:
     """One cycle: P V y that minimises ‖r − M P V y‖ over the Krylov basis V."""
     swept = system.progress.running
     beta = norm(r)
-    basis = [_normalize(r, beta)]
+    basis = [unit(r, beta)]
     small = _empty_hessenberg(beta, restart)
     for j in range(restart):
         if not system.progress.running.any():
@@ -41,14 +41,9 @@ def gmres_sweep(system: System, r: Array, restart: int) -> Array:
         small, singular = _append(small, j, column, size, system.progress.running)
         system.record(np.abs(small.tail))
         system.progress.pause(singular)
-        basis.append(_normalize(w, size))
+        basis.append(unit(w, size))
     correction = system.precondition(_combine(basis, _back_substitute(small)))
     return np.where(per_image(swept, r), correction, 0)
-
-
-def _normalize(w: Array, size: Array) -> Array:
-    """w / ‖w‖, and 0 where ‖w‖ = 0."""
-    return w / per_image(np.where(size > 0, size, 1).astype(w.dtype), w)
 
 
 def _orthogonalize(w: Array, basis: list[Array]) -> tuple[Array, Array]:
