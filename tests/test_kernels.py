@@ -12,6 +12,7 @@ from kernel_problem import NAMES, POTENTIALS, Problem
 from scipy.signal import convolve, correlate
 
 from refimpl import kernels
+from refimpl.kernels.taps import LINE, aligned, strips_of
 from refimpl.potentials import make_potential
 from strategies import filter_shapes, image_shapes, precisions, seeds
 
@@ -315,3 +316,14 @@ def test_an_image_does_not_depend_on_its_batch():
         alone = kernels.field(up[n : n + 1].copy(), A, C, b, w, *settings)
         for together, one in zip(batch, alone, strict=True):
             np.testing.assert_array_equal(together[n : n + 1], one)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_strips_begin_cache_lines(dtype):
+    """Column `lead` of every row; the matrices are kept, so that each is at another address."""
+    kept = []
+    for lead in range(12):
+        length = strips_of(7, 3, lead + 1, 40, 60 + lead)[3]
+        kept.append(aligned(7, length, lead, np.empty(0, dtype)))
+        assert kept[-1].shape == (7, length) and kept[-1].dtype == dtype and not kept[-1].any()
+        assert {row[lead:].ctypes.data % LINE for row in kept[-1]} == {0}

@@ -15,6 +15,7 @@ from refimpl.kernels.blocks import contract
 from refimpl.kernels.jit import over_items, share
 from refimpl.kernels.strips import load, respond, store
 from refimpl.kernels.taps import (
+    aligned,
     analysis_taps,
     bands_of,
     part_of,
@@ -41,7 +42,7 @@ def _correlate(first, last, up, A, z):
     high, bands = bands_of(H, Wp, 1)
     T, shifts = analysis_taps(A, Hp, Wp)
     T, shifts = without_zeros(T, shifts)
-    S, zero = np.zeros((F, length), up.dtype), np.zeros(F, up.dtype)
+    S, zero = aligned(F, length, lead, up), np.zeros(F, up.dtype)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, H)
         x = up[n].reshape(-1)
@@ -80,7 +81,7 @@ def _correlate_adjoint_filters(first, last, up, z, sums):
     h, w = Hp - H + 1, Wp - W + 1
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)
-    shifts, S = reading_shifts(C, h, w, Hp, Wp), np.zeros((F, length), up.dtype)
+    shifts, S = reading_shifts(C, h, w, Hp, Wp), aligned(F, length, lead, up)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, H)
         x = up[n].reshape(-1)

@@ -25,15 +25,16 @@ from refimpl.kernels.strips import (
     respond,
     spread,
     sum_row,
-    weigh,
 )
 from refimpl.kernels.taps import (
+    aligned,
     analysis_taps,
     bands_of,
     part_of,
     strips_of,
     synthesis_taps,
     tabled,
+    weighted,
 )
 
 
@@ -42,7 +43,7 @@ def field(up, A, C, b, weights, code, parameter, measured):
     term of E2, shape (N,), both without γ; the second is 0 unless `measured`."""
     bands = bands_of(up.shape[2], up.shape[3], A.shape[2])[1]
     out, sums = np.zeros_like(up), np.zeros((len(up), bands))
-    arguments = up, A, C, b, weights, code, parameter, measured, out, sums
+    arguments = up, A, weighted(weights, C), b, weights, code, parameter, measured, out, sums
     share(_field, sums.size, up.size * A.size, *arguments)
     return out, sums.sum(axis=1).astype(up.dtype)
 
@@ -54,8 +55,8 @@ def _field(first, last, up, A, C, b, weights, code, parameter, measured, out, su
     high, bands = bands_of(Hp, Wp, h)
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
     T_C, shifts_C = synthesis_taps(C, length)
-    S, phi = np.empty((F, length), up.dtype), np.empty((F if measured else 0, length), up.dtype)
-    part, out = np.empty((channels * h, step * Wp), up.dtype), out.reshape(N, channels, Hp * Wp)
+    S, phi = aligned(F, length, lead, up), aligned(F if measured else 0, length, lead, up)
+    part, out = aligned(channels * h, length, 0, up), out.reshape(N, channels, Hp * Wp)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
         x, stop = up[n].reshape(-1), min(H, end)
@@ -73,7 +74,6 @@ def _field(first, last, up, A, C, b, weights, code, parameter, measured, out, su
             else:
                 for k in range(F):
                     activate(S[k], code, parameter)
-            weigh(S, weights)
             blank(S, lead, rows, Wp)
             spread(T_C, shifts_C, S, part, i, rows, Wp, begin, end, out[n])
 
@@ -92,8 +92,8 @@ def _tangent(first, last, vp, A, C, d, out):
     high, bands = bands_of(Hp, Wp, h)
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
     T_C, shifts_C = synthesis_taps(C, length)
-    S, D = np.zeros((F, length), vp.dtype), np.zeros((F, length), vp.dtype)
-    part, out = np.empty((channels * h, step * Wp), vp.dtype), out.reshape(N, channels, Hp * Wp)
+    S, D = aligned(F, length, lead, vp), aligned(F, length, lead, vp)
+    part, out = aligned(channels * h, length, 0, vp), out.reshape(N, channels, Hp * Wp)
     zero = np.zeros(F, vp.dtype)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
@@ -114,22 +114,23 @@ def parameters(up, qp, A, C, b, weights, code, parameter):
     items, F = len(up) * bands_of(up.shape[2] - A.shape[2] + 1, up.shape[3], 1)[1], len(A)
     filters = np.zeros((2, items, F, tabled(A[0].size)))
     scalars = np.zeros((2, items, F))
-    arguments = up, qp, A, C, b, weights, code, parameter, *filters, *scalars
+    arguments = up, qp, A, C, b, code, parameter, *filters, *scalars
     share(_parameters, items, up.size * A.size, *arguments)
+    g_A, g_C = (weighted(weights, filters_of(sums, A.shape, up.dtype)) for sums in filters)
     g_b, g_w = scalars.sum(axis=1).astype(up.dtype)
-    return *(filters_of(sums, A.shape, up.dtype) for sums in filters), g_b, g_w
+    return g_A, g_C, weights * g_b, g_w
 
 
 @over_items
 def _parameters(
-    first, last, up, qp, A, C, b, weights, code, parameter, sums_A, sums_C, sums_b, sums_w
+    first, last, up, qp, A, C, b, code, parameter, sums_A, sums_C, sums_b, sums_w
 ):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)
     (T_A, shifts), (T_C, _) = analysis_taps(A, Hp, Wp), analysis_taps(C, Hp, Wp)
-    S, Q = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
-    R, zero = np.zeros_like(S), np.zeros(F, up.dtype)
+    S, Q = aligned(F, length, lead, up), aligned(F, length, lead, up)
+    R, zero = aligned(F, length, lead, up), np.zeros(F, up.dtype)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, H)
         x, q = up[n].reshape(-1), qp[n].reshape(-1)
@@ -143,8 +144,6 @@ def _parameters(
             blank(S, lead, rows, Wp)
             multiply(R, Q)  # σ′ ⊙ Cq
             multiply(Q, S)  # σ ⊙ Cq
-            weigh(R, weights)
-            weigh(S, weights)
             size = rows * Wp - lead
             contract(R, lead, size, shifts, x[i * Wp :], sums_A[item])
             contract(S, lead, size, shifts, q[i * Wp :], sums_C[item])

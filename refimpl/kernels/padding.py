@@ -10,7 +10,7 @@ before and after the image's own, which are in order, so that those are copied o
 import numpy as np
 
 from refimpl.kernels.jit import over_items, row_function, share
-from refimpl.kernels.strips import add
+from refimpl.kernels.strips import add, copy
 
 
 def pad(u, rows, columns):
@@ -32,7 +32,7 @@ def _pad(first, last, u, rows, columns, out):
                 z[:] = 0
                 continue
             x = u[n, rows[i]]
-            z[border : border + W] = x
+            copy(x, z[border:])
             for j in range(border):
                 z[j] = taken(x, columns[j])
                 z[border + W + j] = taken(x, columns[border + W + j])

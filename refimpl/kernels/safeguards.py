@@ -16,8 +16,8 @@ import numpy as np
 
 from refimpl.kernels.activations import bend, slope
 from refimpl.kernels.jit import formula, over_items, row_function, share
-from refimpl.kernels.strips import respond, store
-from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of
+from refimpl.kernels.strips import copy, respond, store
+from refimpl.kernels.taps import aligned, analysis_taps, bands_of, part_of, strips_of
 
 TINY, NEAR = 1e-30, 1 - 2**-7
 
@@ -68,7 +68,7 @@ def _model_slopes(first, last, up, before, after, A, b, code, parameter, out):
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)
     T, shifts = analysis_taps(A, Hp, Wp)
-    z, d = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
+    z, d = aligned(F, length, lead, up), aligned(F, length, lead, up)
     work, nothing = np.zeros(length, up.dtype), np.zeros(length, np.uint32)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, H)
@@ -94,7 +94,7 @@ def safeguard(z, d, lines, n, work, lead, i, above, rows, Wp, code, parameter):
     """
     (before, after, old), (size, begin, own) = lines, (rows * Wp - lead, i * Wp, above * Wp)
     for k in range(z.shape[0]):
-        work[:] = z[k]
+        copy(z[k], work)
         bend(work, d[k], code, parameter)
         x, s, t = z[k, lead : lead + size], work[lead : lead + size], d[k, lead : lead + size]
         if len(before) > 0:

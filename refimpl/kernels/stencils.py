@@ -23,8 +23,16 @@ from refimpl.kernels.activations import slope
 from refimpl.kernels.blocks import combine
 from refimpl.kernels.jit import over_items, row_function, share
 from refimpl.kernels.safeguards import no_lines, old_and_new_lines, safeguard
-from refimpl.kernels.strips import add_rows, blank, respond, sum_row, weigh
-from refimpl.kernels.taps import analysis_taps, bands_of, part_of, strips_of, tabled
+from refimpl.kernels.strips import add_rows, blank, copy, respond, sum_row
+from refimpl.kernels.taps import (
+    aligned,
+    analysis_taps,
+    bands_of,
+    part_of,
+    strips_of,
+    tabled,
+    weighted,
+)
 
 # Values of the product that are worked on at a time, and terms.
 PIECE, TERMS = 1024, 5
@@ -41,14 +49,14 @@ def stencil(up, safeguarded, lines, A, C, b, weights, code, parameter, half):
     S = np.zeros((N, centre + 1 if half else 2 * centre + 1, margin + Hp * Wp), up.dtype)
     sums = np.zeros((N, bands_of(Hp, Wp, h)[1], F))
     before, after = old_and_new_lines(up, lines, A) if safeguarded else no_lines()
-    arguments = up, before, after, A, C, b, weights, code, parameter, half, S, sums
+    arguments = up, before, after, A, weighted(weights, C), b, code, parameter, half, S, sums
     share(_stencil, N * sums.shape[1], up.size * A.size, *arguments)
-    return S, sums.sum(axis=1).astype(up.dtype), after if safeguarded else None
+    return S, weights * sums.sum(axis=1).astype(up.dtype), after if safeguarded else None
 
 
 @over_items
 def _stencil(
-    first, last, up, before, after, A, C, b, weights, code, parameter, half, S, sums
+    first, last, up, before, after, A, C, b, code, parameter, half, S, sums
 ):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
@@ -56,9 +64,9 @@ def _stencil(
     margin = S.shape[2] - Hp * Wp
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
     tables = stencil_taps(A, C, half, length)
-    z, d = np.zeros((F, length), up.dtype), np.zeros((F, length), up.dtype)
+    z, d = aligned(F, length, lead, up), aligned(F, length, lead, up)
     work, nothing = np.zeros(length, up.dtype), np.zeros(length, np.uint32)
-    part = np.empty((h * h, step * Wp), up.dtype)
+    part = aligned(h * h, length, 0, up)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
         x, stop = up[n].reshape(-1), min(H, end)
@@ -72,7 +80,6 @@ def _stencil(
             else:
                 for k in range(F):
                     slope(z[k], d[k], code, parameter)
-            weigh(d, weights)
             blank(d, lead, rows, Wp)
             for k in range(F):
                 sums[n, item % bands, k] += sum_row(d[k, lead + above * Wp :])
@@ -151,7 +158,7 @@ def with_margins(v, begin, end, margin):
     """v[begin - margin : end + margin], 0 where v ends."""
     values = np.zeros(end - begin + 2 * margin, v.dtype)
     low, high = max(0, begin - margin), min(v.size, end + margin)
-    values[low - begin + margin : high - begin + margin] = v[low:high]
+    copy(v[low:high], values[low - begin + margin :])
     return values
 
 

@@ -45,6 +45,13 @@ def add_rows(part, i, rows, Wp, begin, end, out):
 
 
 @row_function
+def copy(values, out):
+    """out[j] = values[j]; an assignment of slices would be compiled to one number at a time."""
+    for j in range(values.size):
+        out[j] = values[j]
+
+
+@row_function
 def add(values, total):
     """total[j] += values[j]."""
     for j in range(values.size):
@@ -54,11 +61,10 @@ def add(values, total):
 @row_function
 def load(values, S, lead, first, rows, Wp):
     """S[k] from rows `first` to first + rows of responses `values` (F, H, W), blank elsewhere."""
-    W = values.shape[2]
     S[:] = 0
     for k in range(S.shape[0]):
         for i in range(rows):
-            S[k, lead + i * Wp : lead + i * Wp + W] = values[k, first + i]
+            copy(values[k, first + i], S[k, lead + i * Wp :])
 
 
 @row_function
@@ -67,7 +73,7 @@ def store(S, values, lead, first, rows, Wp):
     W = values.shape[2]
     for k in range(S.shape[0]):
         for i in range(rows):
-            values[k, first + i] = S[k, lead + i * Wp : lead + i * Wp + W]
+            copy(S[k, lead + i * Wp : lead + i * Wp + W], values[k, first + i])
 
 
 @row_function
@@ -77,15 +83,6 @@ def multiply(S, other):
         row, factor = S[k], other[k]
         for j in range(row.size):
             row[j] *= factor[j]
-
-
-@row_function
-def weigh(S, weights):
-    """S[k] *= weights[k]."""
-    for k in range(S.shape[0]):
-        row, weight = S[k], weights[k]
-        for j in range(row.size):
-            row[j] *= weight
 
 
 @reduction

@@ -19,6 +19,9 @@ from refimpl.kernels.jit import row_function
 # Values in one row of a strip, in all F rows of it, and in a band: long inner loops, all in cache.
 STRIP, RESPONSES, BAND = 2048, 65536, 32768
 
+# Bytes of a cache line: rows of strips whose values begin with one are stored faster.
+LINE = 64
+
 # A band reads h - 1 rows of responses above it too, which may be one part in HALO of its own.
 HALO = 8
 
@@ -26,9 +29,19 @@ HALO = 8
 @row_function
 def strips_of(F, h, w, Hp, Wp):
     """(H, lead, step, length): rows of responses, zeros before a strip, rows of the image in it,
-    and the length of one of its F rows."""
+    and the length of one of its F rows, with room after it to whole cache lines."""
     step = max(1, min(min(STRIP, RESPONSES // F) // Wp, Hp))
-    return Hp - h + 1, w - 1, step, w - 1 + step * Wp
+    line = LINE // 4
+    return Hp - h + 1, w - 1, step, -(-(w - 1 + step * Wp) // line) * line
+
+
+@row_function
+def aligned(rows, length, lead, x):
+    """Zeros of x's type, (rows, length); in each row, column `lead` begins a cache line."""
+    line = LINE // x.itemsize
+    zeros = np.zeros(rows * length + line, x.dtype)
+    first = (-(zeros.ctypes.data // x.itemsize) - lead) % line
+    return zeros[first : first + rows * length].reshape(rows, length)
 
 
 @row_function
@@ -105,3 +118,8 @@ def without_zeros(T, shifts):
     for t in range(count):
         fewer[:, t], kept[t] = T[:, used[t]], shifts[used[t]]
     return fewer, kept
+
+
+def weighted(weights, filters):
+    """w_k times filter k; to weigh the few taps costs less than to weigh all responses."""
+    return weights[:, None, None, None] * filters
