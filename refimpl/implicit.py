@@ -223,7 +223,7 @@ def _krylov(
 ) -> SolverResult:
     """Jᵀ p = ∇ℓ, q = p / τ; the relative residual is that of E9, since both sides scale by τ."""
     if preconditioner is not None:
-        rough = linearization.rough if refined else linearization
+        rough = linearization.rounded if refined else linearization
         options["preconditioner"] = find_preconditioner(preconditioner)(rough)
         options["model"] = None if rough is linearization else rough.direction_vjp
     result = KRYLOV[method](linearization.direction_vjp, loss_gradient, **options)

@@ -191,6 +191,12 @@ class StepLinearization:
         step = self.step.rough
         return self if step is self.step else step.linearize(self.u.astype(step.dtype))
 
+    @cached_property
+    def rounded(self) -> "StepLinearization":
+        """`rough` with the Jacobian of this, rounded: for who needs products with both."""
+        step = self.step.rough
+        return self if step is self.step else type(self)(step, self.field.rounded(step.field))
+
     def images(self, part: slice) -> "StepLinearization":
         """That of some of the images, which computes anew what it needs."""
         return replace(self, step=self.step.images(part), field=self.field.images(part))

@@ -259,17 +259,35 @@ def test_mixed_precision_is_refused():
         replace(datafit, y=datafit.y.astype(np.int64))
 
 
+@pytest.mark.parametrize("name", ["rough", "rounded"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_rough_step_has_the_jacobian_in_float32(tied):
+def test_rough_step_has_the_jacobian_in_float32(tied, name):
     step = random_step(generator(0), tied=tied)
     u, v = (normal(generator(seed), (2, *IMAGE)) for seed in (1, 2))
     lin = step.linearize(u)
-    exact = lin.direction_jvp(v)
-    given = lin.rough.direction_jvp(v.astype(np.float32))
+    exact, rough = lin.direction_jvp(v), getattr(lin, name)
+    given = rough.direction_jvp(v.astype(np.float32))
     assert step.dtype == np.float64 and given.dtype == step.rough.dtype == np.float32
-    assert type(step.rough) is type(step) and type(lin.rough) is type(lin)
+    assert type(step.rough) is type(step) and type(rough) is type(lin)
     # Numbers of size 1 to 10, a hundred of them in a sum.
     assert np.linalg.norm(given - exact) <= 100 * np.finfo(np.float32).eps * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("filters", [2, 30], ids=["responses", "stencil"])
+def test_a_rounded_linearization_computes_no_jacobian(monkeypatch, filters):
+    rng, shape = generator(0), (1, 6, 5)
+    bank = FilterBank(shape, (filters, 3, 3))
+    field = make_field(bank, LogCosh(), normal(rng, bank.coefficients_shape))
+    step = make_step(DataFit(Identity(shape), normal(rng, (2, *shape))), field, 0.1)
+    v, lin = normal(rng, (2, *shape)), step.linearize(normal(rng, (2, *shape)))
+    exact, rounded = lin.field.vjp(v), lin.rounded
+    monkeypatch.delattr("refimpl.fields_of_experts.field.make_jacobian")
+    given = rounded.field.vjp(v.astype(np.float32))
+    assert given.dtype == rounded.u.dtype == np.float32 and lin.rounded is rounded
+    # One rounding of the Jacobian, and one of each of its products.
+    assert np.linalg.norm(given - exact) <= 10 * np.finfo(np.float32).eps * np.linalg.norm(exact)
+    with pytest.raises(NameError, match="make_jacobian"):
+        _ = rounded.images(slice(1)).field.jacobian
 
 
 def test_rough_products_need_no_data_and_take_any():
@@ -296,7 +314,7 @@ def test_rough_products_need_no_data_and_take_any():
 def test_other_steps_are_rough_already(change):
     step = change(random_step(generator(0), operator=Identity(IMAGE)))
     lin = step.linearize(step.datafit.operator.adjoint(step.datafit.y))
-    assert step.rough is step and lin.rough is lin
+    assert step.rough is step and lin.rough is lin and lin.rounded is lin
 
 
 def tiny(step):

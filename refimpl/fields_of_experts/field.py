@@ -105,10 +105,13 @@ class FieldLinearization:
     field : FieldsOfExperts
     slopes : Slopes
         u, and which slopes of σ make the Jacobian; σ′ unless `safeguarded`.
+    known : ResponseJacobian or StencilJacobian, optional
+        The Jacobian, where it need not be computed.
     """
 
     field: FieldsOfExperts
     slopes: Slopes
+    known: ResponseJacobian | StencilJacobian | None = None
 
     @property
     def u(self) -> Array:
@@ -117,7 +120,13 @@ class FieldLinearization:
 
     def images(self, part: slice) -> "FieldLinearization":
         """That of some of the images."""
-        return replace(self, slopes=self.slopes.images(part))
+        return replace(self, slopes=self.slopes.images(part), known=None)
+
+    def rounded(self, field: FieldsOfExperts) -> "FieldLinearization":
+        """That of the same field in another precision, with this Jacobian rounded to it."""
+        dtype = field.parameters.A.dtype
+        slopes = Slopes(self.u.astype(dtype))
+        return type(self)(field, slopes, self.jacobian.astype(dtype))
 
     @cached_property
     def value(self) -> Array:
@@ -127,6 +136,8 @@ class FieldLinearization:
     @cached_property
     def jacobian(self) -> ResponseJacobian | StencilJacobian:
         """∂F."""
+        if self.known is not None:
+            return self.known
         field, engine = self.field, self.field._engine(self.u)
         return make_jacobian(engine, field.bank, field.potential, field.parameters, self.slopes)
 
@@ -139,7 +150,7 @@ class FieldLinearization:
         if self.field.potential.name not in MAJORIZED:
             return self
         lines = None if previous is None else previous.jacobian.lines
-        return replace(self, slopes=Slopes(self.u, safeguarded=True, lines=lines))
+        return replace(self, slopes=Slopes(self.u, safeguarded=True, lines=lines), known=None)
 
     def jvp(self, v: Array) -> Array:
         """∂F v = γ Cᵀ( w ⊙ σ′ ⊙ A v ), E4."""

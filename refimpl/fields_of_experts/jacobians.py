@@ -57,27 +57,30 @@ class ResponseJacobian:
         """
         return self.bank.adjoint(self.theta.A * self.theta.synthesis, self.d)
 
+    def astype(self, dtype: np.dtype) -> "ResponseJacobian":
+        """This rounded to another precision, without lines."""
+        theta, d = self.theta.astype(dtype), self.d.astype(dtype)
+        return ResponseJacobian(self.engine, self.bank, theta, d)
+
 
 class StencilJacobian:
-    """∂F by its stencil S (N, offsets, margin + Hp·Wp): all offsets, or half of them when tied.
+    """∂F by its stencil S.
 
     Parameters
     ----------
     bank : FilterBank
         Of one channel.
-    potential : Potential
-    theta : Parameters
-    slopes : Slopes
+    tied : bool
+    S : array (N, offsets, margin + Hp·Wp)
+        All offsets, or half of them when tied.
+    mean_slopes : array (N, F)
+        Mean of d over the responses of each filter.
+    lines : array (N, ...), optional
     """
 
-    def __init__(self, bank, potential, theta: Parameters, slopes: Slopes):
-        self.bank, self.tied = bank, theta.tied
-        up, weights = bank.padding.matvec(slopes.u), theta.gamma * theta.weights
-        arrays = slopes.lines, theta.A, theta.synthesis, theta.b, weights
-        settings = potential.code, potential.parameter, theta.tied
-        self.S, sums, self.lines = kernels.stencil(up, slopes.safeguarded, *arrays, *settings)
-        self.margin = self.S.shape[2] - up[0].size
-        self.mean_slopes = sums / sums.dtype.type(np.prod(bank.image_shape[1:]))
+    def __init__(self, bank, tied: bool, S: Array, mean_slopes: Array, lines: Array | None = None):
+        self.bank, self.tied, self.S, self.mean_slopes = bank, tied, S, mean_slopes
+        self.lines, self.margin = lines, S.shape[2] - int(np.prod(bank.padding.range_shape))
 
     def matvec(self, v: Array) -> Array:
         """Cᵀ( d ⊙ A v ), E4."""
@@ -93,6 +96,11 @@ class StencilJacobian:
         rows = self.bank.padding.range_shape
         centre = self.S[:, self._centre, self.margin :].reshape(len(self.S), *rows)
         return self.bank.padding.adjoint(centre)
+
+    def astype(self, dtype: np.dtype) -> "StencilJacobian":
+        """This rounded to another precision, without lines."""
+        S, mean_slopes = self.S.astype(dtype), self.mean_slopes.astype(dtype)
+        return StencilJacobian(self.bank, self.tied, S, mean_slopes)
 
     def _product(self, v: Array, terms: Array) -> Array:
         vp = self.bank.padding.matvec(v)
@@ -131,12 +139,22 @@ def stencil_offsets(filter_shape: tuple[int, int], tied: bool) -> int:
     return (both + 1) // 2 if tied else both
 
 
+def make_stencil(bank, potential, theta: Parameters, slopes: Slopes) -> StencilJacobian:
+    """∂F at the u of `slopes` as a stencil."""
+    up, weights = bank.padding.matvec(slopes.u), theta.gamma * theta.weights
+    arrays = slopes.lines, theta.A, theta.synthesis, theta.b, weights
+    settings = potential.code, potential.parameter, theta.tied
+    S, sums, lines = kernels.stencil(up, slopes.safeguarded, *arrays, *settings)
+    mean_slopes = sums / sums.dtype.type(np.prod(bank.image_shape[1:]))
+    return StencilJacobian(bank, theta.tied, S, mean_slopes, lines)
+
+
 def make_jacobian(engine, bank, potential, theta: Parameters, slopes: Slopes):
     """∂F, as a stencil where that is the smaller of the two."""
     if engine is fused and bank.image_shape[0] == 1:
         F, _, *sides = bank.coefficients_shape
         if stencil_offsets(sides, theta.tied) <= F:
-            return StencilJacobian(bank, potential, theta, slopes)
+            return make_stencil(bank, potential, theta, slopes)
     d, lines = engine.model_slopes(bank, potential, theta, slopes)
     d = bank.per_filter(theta.gamma * theta.weights) * d
     return ResponseJacobian(engine, bank, theta, d, lines)
