@@ -21,7 +21,7 @@ from refimpl.fields_of_experts import FieldLinearization, FieldsOfExperts, TiedF
 from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, Matrix
 from refimpl.operators.banks import is_complex
 from refimpl.operators.spectral_norm import bank_norm, operator_norm
-from refimpl.parameters import Parameters, scale
+from refimpl.parameters import Parameters
 from refimpl.solvers import singular_triplet, spectral_radius
 from refimpl.vectors import norm
 
@@ -226,7 +226,7 @@ class StepLinearization:
 
     def params_vjp(self, q: Array) -> Parameters:
         """(∂_θ T)ᵀ q = −τ (∂_θ F)ᵀ q, E8, summed over the batch."""
-        return scale(-self.step.tau, self.field.params_vjp(q))
+        return self.field.params_vjp(-self.step.tau * q)
 
 
 class TiedStepLinearization(StepLinearization):

@@ -161,8 +161,3 @@ def _chosen(theta: Parameters, names: tuple[str, ...]) -> list[tuple[str, Array]
 def add(left: Parameters, right: Parameters) -> Parameters:
     """The sum of two gradients, both tied or both untied."""
     return replace(left, **{name: x + getattr(right, name) for name, x in left.items()})
-
-
-def scale(factor: float, gradient: Parameters) -> Parameters:
-    """A multiple of a gradient."""
-    return replace(gradient, **{name: factor * array for name, array in gradient.items()})

@@ -175,14 +175,15 @@ class FieldLinearization:
     def params_vjp(self, q: Array) -> Parameters:
         """(∂_θ F)ᵀ q, E6, summed over the batch.
 
-        γ enters F as a factor, so its entry is ⟨F, q⟩ / γ = Σ_k w_k Σ (σ ⊙ Cq)_k.
+        F has the weights γ w, and Σ (σ ⊙ Cq)_k =: s_k is its derivative by (γ w)_k: those by w and
+        γ are γ s and Σ_k w_k s_k.
         """
         self._check(q)
         field, theta = self.field, self.field.parameters
-        engine, gamma = field._engine(self.u, q), theta.gamma
-        A, C, b, weights = engine.parameter_vjp(field.bank, field.potential, theta, self.u, q)
-        along_gamma = np.asarray(np.sum(theta.weights * weights))
-        return Parameters(gamma * A, gamma * b, gamma * weights, along_gamma, gamma * C)
+        effective = replace(theta, weights=theta.gamma * theta.weights)
+        engine, of = field._engine(self.u, q), (field.bank, field.potential, effective)
+        A, C, b, s = engine.parameter_vjp(*of, self.u, q)
+        return Parameters(A, b, theta.gamma * s, np.asarray(np.sum(theta.weights * s)), C)
 
     @cached_property
     def responses(self) -> tuple[Array, Array]:
