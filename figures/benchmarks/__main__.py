@@ -15,7 +15,7 @@ from pathlib import Path
 from refimpl.storage import write_file
 
 HERE = Path(__file__).parents[1]
-BUDGET, TASKS_SHARE = 600.0, 0.6
+BUDGET, TASKS_SHARE = 3600.0, 0.6
 SECTIONS = ("gradients", "products", "tasks", "dense", "cold_start", "memory", "scaling")
 
 
@@ -54,7 +54,7 @@ class Settings:
         self.quick, self.budget = quick, budget
         self.size, self.images = ((48, 40), 2) if quick else ((178, 218), 10)
         self.rounds = 3 if quick else 9
-        self.scaling_budget, self.count_budget = (6.0, 4.0) if quick else (60.0, 20.0)
+        self.scaling_budget, self.count_budget = (6.0, 4.0) if quick else (60.0, 150.0)
         every = (("denoising", True), ("deblurring", True), ("inpainting", True),
                  ("denoising", False), ("deblurring", False))
         self.tasks = every[:1] if quick else every
