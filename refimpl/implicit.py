@@ -223,11 +223,19 @@ def _krylov(
 ) -> SolverResult:
     """Jᵀ p = ∇ℓ, q = p / τ; the relative residual is that of E9, since both sides scale by τ."""
     if preconditioner is not None:
-        rough = linearization.rounded if refined else linearization
-        options["preconditioner"] = find_preconditioner(preconditioner)(rough)
-        options["model"] = None if rough is linearization else rough.direction_vjp
+        model = linearization.rounded if refined else linearization
+        options["preconditioner"] = find_preconditioner(preconditioner)(model)
+        options["model"] = None if model is linearization else model.direction_vjp
     result = KRYLOV[method](linearization.direction_vjp, loss_gradient, **options)
-    return result._replace(x=result.x / linearization.step.tau)
+    with np.errstate(over="ignore"):
+        q = result.x / linearization.step.tau
+    infinite = result.converged & ~np.isfinite(q).all(axis=(1, 2, 3))
+    if infinite.any():
+        why = f"but q of {infinite.sum()} images is infinite: J is singular"
+        result = result._replace(
+            converged=result.converged & ~infinite, message=f"{result.message}; {why}"
+        )
+    return result._replace(x=q)
 
 
 def _stationary(linearization, loss_gradient, method, **options) -> SolverResult:

@@ -182,18 +182,13 @@ class StepLinearization:
         J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes` and
         the precision of `rough`, which has no data: only its products count.
         """
-        before = None if previous is None else previous.field
-        return replace(self.rough, field=self.rough.field.safeguarded(before))
-
-    @cached_property
-    def rough(self) -> "StepLinearization":
-        """That of `step.rough` at the same u: in float32 where that is near enough, else this."""
-        step = self.step.rough
-        return self if step is self.step else step.linearize(self.u.astype(step.dtype))
+        step, before = self.step.rough, None if previous is None else previous.field
+        field = self.field if step is self.step else step.field.linearize(self.u.astype(step.dtype))
+        return type(self)(step, field.safeguarded(before))
 
     @cached_property
     def rounded(self) -> "StepLinearization":
-        """`rough` with the Jacobian of this, rounded: for who needs products with both."""
+        """That of `step.rough` at the same u, with this Jacobian rounded, not computed anew."""
         step = self.step.rough
         return self if step is self.step else type(self)(step, self.field.rounded(step.field))
 

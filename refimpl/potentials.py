@@ -110,12 +110,12 @@ class HalfSquaredReLU:
 
     def derivative(self, z: Array) -> Array:
         """σ(z) = max(z, 0)."""
-        # Of real z at once, in a tenth of the time.
+        # np.where takes ten times as long; complex z need it, whose imaginary part must vanish too.
         return np.maximum(z, 0) if np.isrealobj(z) else np.where(np.real(z) <= 0, 0, z)
 
     def second_derivative(self, z: Array) -> Array:
         """σ′(z) = 1 for z > 0, else 0 (also at the kink z = 0)."""
-        return (~(np.real(z) <= 0)).astype(np.result_type(z))
+        return np.greater(np.real(z), 0).astype(np.result_type(z))
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,12 @@ class SoftShrinkage:
     def derivative(self, z: Array) -> Array:
         """σ(z) = sign(z) max(|z| - t, 0) = z - max(min(z, t), -t)."""
         rest = z - np.clip(np.real(z), -self.parameter, self.parameter)
+        # As for ReLU. The real part of `rest` is 0 where |Re z| ≤ t, and nowhere else.
         return rest if np.isrealobj(z) else np.where(np.real(rest) == 0, 0, rest)
 
     def second_derivative(self, z: Array) -> Array:
         """σ′(z) = 1 for |z| > t, else 0 (also at the kinks)."""
-        return (~(np.abs(np.real(z)) <= self.parameter)).astype(np.result_type(z))
+        return (np.abs(np.real(z)) > self.parameter).astype(np.result_type(z))
 
 
 @dataclass(frozen=True)

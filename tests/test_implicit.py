@@ -19,6 +19,7 @@ from refimpl.implicit import METHODS, hypergradient, solve_adjoint, unrolled_hyp
 from refimpl.maps import StepLinearization, largest_safe_step, make_step
 from refimpl.objective import squared_loss, squared_loss_gradient
 from refimpl.operators import FilterBank, Identity, Mask, row_mask
+from refimpl.parameters import make_parameters
 from refimpl.potentials import LogCosh
 from refimpl.results import BreakdownError, NotConvergedError
 from strategies import generator, normal, seeds
@@ -255,6 +256,20 @@ def test_a_fixed_point_that_is_not_isolated_is_refused(method):
     assert state.all_converged
     with pytest.raises((NotConvergedError, BreakdownError)):
         hypergradient(step, state, np.ones_like(y), method=method, max_iterations=500)
+
+
+@pytest.mark.parametrize("method", ["auto", "cg"])
+def test_an_infinite_adjoint_state_did_not_converge(method):
+    """Saturated responses: J of hidden pixels is 1e-303, where p is finite and q = p / τ is not."""
+    rng, image = generator(0), (1, 9, 8)
+    theta = make_parameters(normal(rng, (26, 1, 3, 3)) / np.sqrt(234), gamma=1e-3)
+    field = make_field(FilterBank(image, (26, 3, 3), "periodic"), LogCosh(3.0), theta)
+    mask = Mask(rng.random(image) < 0.7, image)
+    step = make_step(DataFit(mask, normal(rng, (1, *mask.range_shape)), 100.0), field, 0.007)
+    lin, loss = step.linearize(1e10 * normal(rng, (1, *image))), normal(rng, (1, *image))
+    result = solve_adjoint(lin, loss, method=method)
+    assert not np.isfinite(result.x).all() and not result.all_converged
+    assert "q of 1 images is infinite" in result.message
 
 
 def test_unknown_names_and_options_are_refused():

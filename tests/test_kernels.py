@@ -321,9 +321,11 @@ def test_an_image_does_not_depend_on_its_batch():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_of_strips_begin_cache_lines(dtype):
     """Column `lead` of every row; the matrices are kept, so that each is at another address."""
-    kept = []
+    rows, kept = 7, []
     for lead in range(12):
-        length = strips_of(7, 3, lead + 1, 40, 60 + lead)[3]
-        kept.append(aligned(7, length, lead, np.empty(0, dtype)))
-        assert kept[-1].shape == (7, length) and kept[-1].dtype == dtype and not kept[-1].any()
-        assert {row[lead:].ctypes.data % LINE for row in kept[-1]} == {0}
+        # Filters of lead + 1 columns on images of widths that are no multiples of a line.
+        length = strips_of(rows, 3, lead + 1, 40, 60 + lead)[3]
+        matrix = aligned(rows, length, lead, np.empty(0, dtype))
+        assert matrix.shape == (rows, length) and matrix.dtype == dtype and not matrix.any()
+        assert {row[lead:].ctypes.data % LINE for row in matrix} == {0}
+        kept.append(matrix)

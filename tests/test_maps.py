@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from refimpl.checks import complex_step, dense_matrix, jvp_vjp, symmetry
 from refimpl.datafit import DataFit
 from refimpl.fields_of_experts import make_field
+from refimpl.fields_of_experts.jacobians import StencilJacobian
 from refimpl.maps import (
     Step,
     TiedStep,
@@ -259,35 +260,60 @@ def test_mixed_precision_is_refused():
         replace(datafit, y=datafit.y.astype(np.int64))
 
 
-@pytest.mark.parametrize("name", ["rough", "rounded"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_rough_step_has_the_jacobian_in_float32(tied, name):
+def test_rough_step_has_the_jacobian_in_float32(tied):
     step = random_step(generator(0), tied=tied)
     u, v = (normal(generator(seed), (2, *IMAGE)) for seed in (1, 2))
-    lin = step.linearize(u)
-    exact, rough = lin.direction_jvp(v), getattr(lin, name)
-    given = rough.direction_jvp(v.astype(np.float32))
+    exact = step.linearize(u).direction_jvp(v)
+    given = step.rough.linearize(u.astype(np.float32)).direction_jvp(v.astype(np.float32))
     assert step.dtype == np.float64 and given.dtype == step.rough.dtype == np.float32
-    assert type(step.rough) is type(step) and type(rough) is type(lin)
+    assert type(step.rough) is type(step)
     # Numbers of size 1 to 10, a hundred of them in a sum.
     assert np.linalg.norm(given - exact) <= 100 * np.finfo(np.float32).eps * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("filters", [2, 30], ids=["responses", "stencil"])
-def test_a_rounded_linearization_computes_no_jacobian(monkeypatch, filters):
-    rng, shape = generator(0), (1, 6, 5)
+def test_a_rounded_linearization_computes_no_jacobian(monkeypatch, filters, tied):
+    rng, shape, eps = generator(0), (1, 6, 5), np.finfo(np.float32).eps
     bank = FilterBank(shape, (filters, 3, 3))
-    field = make_field(bank, LogCosh(), normal(rng, bank.coefficients_shape))
+    A, C = (normal(rng, bank.coefficients_shape) for _ in range(2))
+    field = make_field(bank, LogCosh(), make_parameters(A, None if tied else C, gamma=0.3))
     step = make_step(DataFit(Identity(shape), normal(rng, (2, *shape))), field, 0.1)
-    v, lin = normal(rng, (2, *shape)), step.linearize(normal(rng, (2, *shape)))
-    exact, rounded = lin.field.vjp(v), lin.rounded
+    q, lin = normal(rng, (2, *shape)), step.linearize(normal(rng, (2, *shape)))
+    exact, rounded = lin.field.jacobian, lin.rounded
+    assert isinstance(exact, StencilJacobian) == (filters == 30) and type(rounded) is type(lin)
     monkeypatch.delattr("refimpl.fields_of_experts.field.make_jacobian")
-    given = rounded.field.vjp(v.astype(np.float32))
-    assert given.dtype == rounded.u.dtype == np.float32 and lin.rounded is rounded
-    # One rounding of the Jacobian, and one of each of its products.
-    assert np.linalg.norm(given - exact) <= 10 * np.finfo(np.float32).eps * np.linalg.norm(exact)
-    with pytest.raises(NameError, match="make_jacobian"):
-        _ = rounded.images(slice(1)).field.jacobian
+    single = q.astype(np.float32)
+    scale = lin.field.responses[1].max() * np.linalg.norm(A)
+    scale *= np.linalg.norm(A if tied else C)
+    for x, y, bound in (
+        (rounded.field.vjp(single), exact.adjoint(q), scale * np.linalg.norm(q)),
+        (rounded.field.jvp(single), exact.matvec(q), scale * np.linalg.norm(q)),
+        (rounded.field.diagonal, exact.diagonal, scale * np.sqrt(q.size)),
+        (rounded.field.mean_slopes, exact.mean_slopes, scale),
+    ):
+        assert x.dtype == np.float32
+        # Each number and each partial sum is rounded; scale is a bound of their products' sum.
+        assert np.linalg.norm(x - y) <= 4 * eps * bound
+
+
+@pytest.mark.parametrize("filters", [2, 30], ids=["responses", "stencil"])
+def test_a_rounded_jacobian_has_no_subnormal_numbers(filters):
+    """Saturated responses, σ′ from 1e-30 to 1e-60; the states do not fit float32 either."""
+    shape, tiny = (1, 6, 5), np.finfo(np.float32).tiny
+    A = np.zeros((filters, 1, 3, 3))
+    A[:, 0, 1, 1] = 1
+    field = make_field(FilterBank(shape, (filters, 3, 3)), LogCosh(), A)
+    step = make_step(DataFit(Identity(shape), np.zeros((1, *shape))), field, 0.1)
+    u = np.linspace(35, 70, 30).reshape(1, *shape)
+    exact, rounded = (lin.field.jacobian for lin in (step.linearize(u), step.linearize(u).rounded))
+    for x in [rounded.S, rounded.diagonal] if filters == 30 else [rounded.d, rounded.diagonal]:
+        assert 0 < np.count_nonzero(x) < x.size and np.abs(x[x != 0]).min() >= tiny
+    # Rounded to float32, to multiples of tiny, which counts near tiny / eps, and in the sum.
+    bound = filters * tiny + 3 * np.finfo(np.float32).eps * exact.diagonal
+    assert (np.abs(rounded.diagonal - exact.diagonal) <= bound).all()
+    assert np.isinf(step.linearize(1e300 * u).rounded.u).all()
 
 
 def test_rough_products_need_no_data_and_take_any():
@@ -314,7 +340,7 @@ def test_rough_products_need_no_data_and_take_any():
 def test_other_steps_are_rough_already(change):
     step = change(random_step(generator(0), operator=Identity(IMAGE)))
     lin = step.linearize(step.datafit.operator.adjoint(step.datafit.y))
-    assert step.rough is step and lin.rough is lin and lin.rounded is lin
+    assert step.rough is step and lin.rounded is lin
 
 
 def tiny(step):

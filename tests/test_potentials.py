@@ -283,3 +283,12 @@ def test_an_unknown_parameter_names_the_known_one():
 def test_a_parameter_that_is_not_positive_is_refused(name, parameter, value):
     with pytest.raises(ValueError, match=rf"{parameter}: given .*, expected a finite number"):
         make_potential(name, **{parameter: value})
+
+
+@pytest.mark.parametrize("potential", CASES, ids=repr)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_number_is_taken_as_an_array_without_axes(potential, method):
+    for z in (0.5, -2.0, 0.5 + 1e-30j):
+        expected = getattr(potential, method)(np.array([z]))
+        given = np.asarray(getattr(potential, method)(z))
+        assert given.shape == () and given.dtype == expected.dtype and given == expected[0]

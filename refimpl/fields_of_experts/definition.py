@@ -1,8 +1,7 @@
 """The field of experts as the paper writes it: functions of a bank, a potential and θ.
 
-γ enters through d = γ w ⊙ σ′ alone; energies and values lack it, and the caller multiplies them; in
-gradients of parameters the caller makes it a part of w. Everything is plain NumPy on the bank's
-three maps and accepts complex arrays, which is what the complex-step check needs.
+There is no γ here: it is part of w, as in `FieldsOfExperts.effective`. Everything is plain NumPy on
+the bank's three maps and accepts complex arrays, which is what the complex-step check needs.
 """
 
 import numpy as np
@@ -51,7 +50,7 @@ def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:
 
 
 def parameter_vjp(bank, potential, theta: Parameters, u: Array, q: Array) -> tuple[Array, ...]:
-    """(∂_θ F)ᵀ q, E6, for (A, C, b, w), of F without the factor γ.
+    """(∂_θ F)ᵀ q, E6, for (A, C, b, w).
 
     F = B(C, ·)ᵀ(w ⊙ σ(B(A, u) + b)), so ⟨F, q⟩ = ⟨w ⊙ σ(z), B(C, q)⟩. Differentiating by A and b
     goes through σ, with the cotangent r = w ⊙ σ′ ⊙ Cq of z; by C and w it does not.

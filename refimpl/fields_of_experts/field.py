@@ -15,11 +15,7 @@ import numpy as np
 
 from refimpl.arrays import Array, same_dtype
 from refimpl.fields_of_experts import definition, fused
-from refimpl.fields_of_experts.jacobians import (
-    ResponseJacobian,
-    StencilJacobian,
-    make_jacobian,
-)
+from refimpl.fields_of_experts.jacobians import Jacobian, make_jacobian
 from refimpl.fields_of_experts.slopes import MAJORIZED, Slopes
 from refimpl.operators import DenseBank, FilterBank
 from refimpl.operators.banks import is_complex
@@ -51,11 +47,17 @@ class FieldsOfExperts:
                 )
         self.bank, self.potential, self.parameters = bank, potential, parameters
 
+    @cached_property
+    def effective(self) -> Parameters:
+        """θ with γ in w, γ w and 1: the engines know no γ."""
+        theta = self.parameters
+        one = np.ones_like(theta.gamma)
+        return replace(theta, weights=theta.gamma * theta.weights, gamma=one)
+
     def value(self, u: Array) -> Array:
         """F(u), E3, shape (N, C, H, W)."""
         self._check(u)
-        theta = self.parameters
-        return theta.gamma * self._engine(u).value(self.bank, self.potential, theta, u)
+        return self._engine(u).value(self.bank, self.potential, self.effective, u)
 
     def linearize(self, u: Array) -> "FieldLinearization":
         """F with its derivatives at `u`."""
@@ -80,15 +82,12 @@ class TiedFieldsOfExperts(FieldsOfExperts):
     def energy(self, u: Array) -> Array:
         """R(u) = γ Σ_k w_k Σ φ((A u + b)_k), one value for each image, E2."""
         self._check(u)
-        theta = self.parameters
-        return theta.gamma * self._engine(u).energy(self.bank, self.potential, theta, u)
+        return self._engine(u).energy(self.bank, self.potential, self.effective, u)
 
     def value_and_energy(self, u: Array) -> tuple[Array, Array]:
         """∇R(u) and R(u), which cost less together than apart."""
         self._check(u)
-        theta = self.parameters
-        both = self._engine(u).value_and_energy(self.bank, self.potential, theta, u)
-        return tuple(theta.gamma * x for x in both)
+        return self._engine(u).value_and_energy(self.bank, self.potential, self.effective, u)
 
     def linearize(self, u: Array) -> "TiedFieldLinearization":
         """∇R with its derivatives at `u`."""
@@ -105,13 +104,13 @@ class FieldLinearization:
     field : FieldsOfExperts
     slopes : Slopes
         u, and which slopes of σ make the Jacobian; σ′ unless `safeguarded`.
-    known : ResponseJacobian or StencilJacobian, optional
-        The Jacobian, where it need not be computed.
+    given : ResponseJacobian or StencilJacobian, optional
+        The Jacobian, as `rounded` has it; left out: computed from `slopes`.
     """
 
     field: FieldsOfExperts
     slopes: Slopes
-    known: ResponseJacobian | StencilJacobian | None = None
+    given: Jacobian | None = None
 
     @property
     def u(self) -> Array:
@@ -120,12 +119,13 @@ class FieldLinearization:
 
     def images(self, part: slice) -> "FieldLinearization":
         """That of some of the images."""
-        return replace(self, slopes=self.slopes.images(part), known=None)
+        return type(self)(self.field, self.slopes.images(part))
 
     def rounded(self, field: FieldsOfExperts) -> "FieldLinearization":
-        """That of the same field in another precision, with this Jacobian rounded to it."""
+        """That of `field`, this one in another precision, with this Jacobian rounded to it."""
         dtype = field.parameters.A.dtype
-        slopes = Slopes(self.u.astype(dtype))
+        with np.errstate(over="ignore"):  # of u, only the shape is asked for again
+            slopes = self.slopes._replace(u=self.u.astype(dtype), lines=None)
         return type(self)(field, slopes, self.jacobian.astype(dtype))
 
     @cached_property
@@ -134,12 +134,12 @@ class FieldLinearization:
         return self.field.value(self.u)
 
     @cached_property
-    def jacobian(self) -> ResponseJacobian | StencilJacobian:
+    def jacobian(self) -> Jacobian:
         """∂F."""
-        if self.known is not None:
-            return self.known
+        if self.given is not None:
+            return self.given
         field, engine = self.field, self.field._engine(self.u)
-        return make_jacobian(engine, field.bank, field.potential, field.parameters, self.slopes)
+        return make_jacobian(engine, field.bank, field.potential, field.effective, self.slopes)
 
     def safeguarded(self, previous: "FieldLinearization | None") -> "FieldLinearization":
         """This with slopes that do not overshoot (`refimpl.fields_of_experts.slopes`).
@@ -150,7 +150,7 @@ class FieldLinearization:
         if self.field.potential.name not in MAJORIZED:
             return self
         lines = None if previous is None else previous.jacobian.lines
-        return replace(self, slopes=Slopes(self.u, safeguarded=True, lines=lines), known=None)
+        return type(self)(self.field, Slopes(self.u, safeguarded=True, lines=lines))
 
     def jvp(self, v: Array) -> Array:
         """∂F v = γ Cᵀ( w ⊙ σ′ ⊙ A v ), E4."""
@@ -175,22 +175,22 @@ class FieldLinearization:
     def params_vjp(self, q: Array) -> Parameters:
         """(∂_θ F)ᵀ q, E6, summed over the batch.
 
-        F has the weights γ w, and Σ (σ ⊙ Cq)_k =: s_k is its derivative by (γ w)_k: those by w and
-        γ are γ s and Σ_k w_k s_k.
+        ⟨F, q⟩ = Σ_k γ w_k s_k with s_k = Σ (σ ⊙ Cq)_k, so that its gradients in w and γ are γ s and
+        Σ_k w_k s_k.
         """
         self._check(q)
-        field, theta = self.field, self.field.parameters
-        effective = replace(theta, weights=theta.gamma * theta.weights)
-        engine, of = field._engine(self.u, q), (field.bank, field.potential, effective)
-        A, C, b, s = engine.parameter_vjp(*of, self.u, q)
+        field, theta, engine = self.field, self.field.parameters, self.field._engine(self.u, q)
+        A, C, b, s = engine.parameter_vjp(
+            field.bank, field.potential, field.effective, self.u, q
+        )
         return Parameters(A, b, theta.gamma * s, np.asarray(np.sum(theta.weights * s)), C)
 
     @cached_property
     def responses(self) -> tuple[Array, Array]:
         """σ(z) and d = γ w ⊙ σ′(z) at z = A u + b: arrays of all responses."""
-        field, theta = self.field, self.field.parameters
+        field, theta = self.field, self.field.effective
         s, slope = definition.responses(field.bank, field.potential, theta, self.u)
-        return s, field.bank.per_filter(theta.gamma * theta.weights) * slope
+        return s, field.bank.per_filter(theta.weights) * slope
 
     def _check(self, v: Array) -> None:
         """The kernels trust shapes: a batch of another size would read beyond the responses."""

@@ -49,7 +49,7 @@ def tangent(bank, A: Array, C: Array, d: Array, v: Array) -> Array:
 
 
 def parameter_vjp(bank, potential, theta: Parameters, u: Array, q: Array) -> tuple[Array, ...]:
-    """(∂_θ F)ᵀ q, E6, for (A, C, b, w), of F without the factor γ."""
+    """(∂_θ F)ᵀ q, E6, for (A, C, b, w)."""
     up, qp = bank.padding.matvec(u), bank.padding.matvec(q)
     C, code, parameter = theta.synthesis, potential.code, potential.parameter
     return kernels.parameters(up, qp, theta.A, C, theta.b, theta.weights, code, parameter)

@@ -1,16 +1,20 @@
-"""The Jacobian ∂F = Cᵀ diag(d) A at one u, d = γ w ⊙ σ′(A u + b) or other `slopes`: two forms.
+"""The Jacobian ∂F = Cᵀ diag(d) A at one u, d = w ⊙ σ′(A u + b) or other `slopes`: two forms.
 
     ResponseJacobian    holds d; a product filters, multiplies and filters back (E4, E5)
     StencilJacobian     holds the sums over filters, S_p[x] (`refimpl.kernels.stencils`); a product
                         is one weighted sum of 25 neighbours for filters of 3 × 3
 
-Both offer `matvec` (E4), `adjoint` (E5), `mean_slopes`, `diagonal`, and `lines`, (a, d) of the
-safeguarded slopes, which foretell σ at the next iterate (None for σ′). The stencil is taken where
+As in the engines, γ is part of w. Both offer `matvec` (E4), `adjoint` (E5), `mean_slopes`,
+`diagonal`, `lines`, (a, d) of the safeguarded slopes, which foretell σ at the next iterate (None
+for σ′), and `astype`, for the adjoint solve, which refines in float32. The stencil is taken where
 it holds no more numbers than d does: one channel, and at least as many filters as offsets (13 for
 tied filters of 3 × 3, 25 for untied ones).
 """
 
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 
@@ -18,23 +22,29 @@ from refimpl import kernels
 from refimpl.arrays import Array
 from refimpl.fields_of_experts import fused
 from refimpl.fields_of_experts.slopes import Slopes
+from refimpl.operators import DenseBank, FilterBank
 from refimpl.parameters import Parameters
 
 
+@dataclass(frozen=True)
 class ResponseJacobian:
     """∂F by its responses.
 
-    Parameters
+    Attributes
     ----------
     engine : module `definition` or `fused`
     bank : FilterBank or DenseBank
     theta : Parameters
     d : array of responses
-    lines : array (N, ...), optional
+    lines : array (N, ...) or None
+        Those of `Slopes`.
     """
 
-    def __init__(self, engine, bank, theta: Parameters, d: Array, lines: Array | None = None):
-        self.engine, self.bank, self.theta, self.d, self.lines = engine, bank, theta, d, lines
+    engine: ModuleType
+    bank: FilterBank | DenseBank
+    theta: Parameters
+    d: Array
+    lines: Array | None = None
 
     def matvec(self, v: Array) -> Array:
         """Cᵀ( d ⊙ A v ), E4."""
@@ -59,28 +69,31 @@ class ResponseJacobian:
 
     def astype(self, dtype: np.dtype) -> "ResponseJacobian":
         """This rounded to another precision, without lines."""
-        theta, d = self.theta.astype(dtype), self.d.astype(dtype)
-        return ResponseJacobian(self.engine, self.bank, theta, d)
+        return replace(self, theta=self.theta.astype(dtype), d=rounded(self.d, dtype), lines=None)
 
 
+@dataclass(frozen=True)
 class StencilJacobian:
     """∂F by its stencil S.
 
-    Parameters
+    Attributes
     ----------
     bank : FilterBank
         Of one channel.
     tied : bool
     S : array (N, offsets, margin + Hp·Wp)
-        All offsets, or half of them when tied.
+        All offsets, or half of them when tied, each after `margin` zeros.
     mean_slopes : array (N, F)
         Mean of d over the responses of each filter.
-    lines : array (N, ...), optional
+    lines : array (N, ...) or None
+        Those of `Slopes`.
     """
 
-    def __init__(self, bank, tied: bool, S: Array, mean_slopes: Array, lines: Array | None = None):
-        self.bank, self.tied, self.S, self.mean_slopes = bank, tied, S, mean_slopes
-        self.lines, self.margin = lines, S.shape[2] - int(np.prod(bank.padding.range_shape))
+    bank: FilterBank
+    tied: bool
+    S: Array
+    mean_slopes: Array
+    lines: Array | None = None
 
     def matvec(self, v: Array) -> Array:
         """Cᵀ( d ⊙ A v ), E4."""
@@ -99,8 +112,13 @@ class StencilJacobian:
 
     def astype(self, dtype: np.dtype) -> "StencilJacobian":
         """This rounded to another precision, without lines."""
-        S, mean_slopes = self.S.astype(dtype), self.mean_slopes.astype(dtype)
-        return StencilJacobian(self.bank, self.tied, S, mean_slopes)
+        S, mean_slopes = rounded(self.S, dtype), self.mean_slopes.astype(dtype)
+        return replace(self, S=S, mean_slopes=mean_slopes, lines=None)
+
+    @cached_property
+    def margin(self) -> int:
+        """Zeros before each offset."""
+        return self.S.shape[2] - math.prod(self.bank.padding.range_shape)
 
     def _product(self, v: Array, terms: Array) -> Array:
         vp = self.bank.padding.matvec(v)
@@ -132,6 +150,21 @@ class StencilJacobian:
         return np.concatenate([self._forward, self._backward[1:]])
 
 
+Jacobian = ResponseJacobian | StencilJacobian
+
+
+def rounded(x: Array, dtype: np.dtype) -> Array:
+    """x in this precision; what would be subnormal there, and slow, becomes 0.
+
+    Beside tiny / eps, numbers are rounded to multiples of the smallest normal one, tiny.
+    """
+    x, limits = x.astype(dtype), np.finfo(dtype)
+    beside = limits.tiny / limits.eps
+    x += beside
+    x -= beside
+    return x
+
+
 def stencil_offsets(filter_shape: tuple[int, int], tied: bool) -> int:
     """How many S_p the stencil of filters of h × w has."""
     h, w = filter_shape
@@ -141,20 +174,18 @@ def stencil_offsets(filter_shape: tuple[int, int], tied: bool) -> int:
 
 def make_stencil(bank, potential, theta: Parameters, slopes: Slopes) -> StencilJacobian:
     """∂F at the u of `slopes` as a stencil."""
-    up, weights = bank.padding.matvec(slopes.u), theta.gamma * theta.weights
-    arrays = slopes.lines, theta.A, theta.synthesis, theta.b, weights
-    settings = potential.code, potential.parameter, theta.tied
-    S, sums, lines = kernels.stencil(up, slopes.safeguarded, *arrays, *settings)
-    mean_slopes = sums / sums.dtype.type(np.prod(bank.image_shape[1:]))
-    return StencilJacobian(bank, theta.tied, S, mean_slopes, lines)
+    arrays = slopes.lines, theta.A, theta.synthesis, theta.b, theta.weights
+    settings, up = (potential.code, potential.parameter), bank.padding.matvec(slopes.u)
+    S, sums, lines = kernels.stencil(up, slopes.safeguarded, *arrays, *settings, theta.tied)
+    return StencilJacobian(bank, theta.tied, S, sums / math.prod(bank.image_shape[1:]), lines)
 
 
-def make_jacobian(engine, bank, potential, theta: Parameters, slopes: Slopes):
+def make_jacobian(engine, bank, potential, theta: Parameters, slopes: Slopes) -> Jacobian:
     """∂F, as a stencil where that is the smaller of the two."""
     if engine is fused and bank.image_shape[0] == 1:
         F, _, *sides = bank.coefficients_shape
         if stencil_offsets(sides, theta.tied) <= F:
             return make_stencil(bank, potential, theta, slopes)
     d, lines = engine.model_slopes(bank, potential, theta, slopes)
-    d = bank.per_filter(theta.gamma * theta.weights) * d
+    d = bank.per_filter(theta.weights) * d
     return ResponseJacobian(engine, bank, theta, d, lines)

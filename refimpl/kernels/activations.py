@@ -222,10 +222,10 @@ def slope(z, d, code, parameter):
             d[j] = 1.0
     elif code == HALF_SQUARED_RELU:
         for j in range(z.size):
-            d[j] = 0.0 if z[j] <= 0.0 else 1.0
+            d[j] = 1.0 if z[j] > 0.0 else 0.0
     elif code == SOFT_SHRINKAGE:
         for j in range(z.size):
-            d[j] = 0.0 if abs(z[j]) <= parameter else 1.0
+            d[j] = 1.0 if abs(z[j]) > parameter else 0.0
     elif code == LOG_COSH and z.itemsize == 4:
         single = np.float32(parameter)
         for j in range(z.size):

@@ -1,4 +1,4 @@
-"""The field of experts and its derivatives, fused: what E2 to E6 need, without γ.
+"""The field of experts and its derivatives, fused: what E2 to E6 need, γ being part of w.
 
     field       Cᵀ( w ⊙ σ(Au + b) ), and Σ_k w_k Σ φ((Au + b)_k)    E3, E2
     tangent     Cᵀ( d ⊙ Av )                                        E4, E5 (with A and C exchanged)
@@ -6,7 +6,8 @@
 
 Shapes: `up`, `vp`, `qp` and padded results (N, C, H+h-1, W+w-1); filters A, C (F, C, h, w);
 b, weights (F,); d (N, F, H, W). Each strip of responses is computed, used and forgotten, so no
-array of the size of all responses is made unless it is the result. `code` and `parameter` name
+array of the size of all responses is made unless it is the result. In the loops there is no w:
+Cᵀ( w ⊙ s ) = (wC)ᵀ s, and sums over responses are weighted afterwards. `code` and `parameter` name
 the potential. Arrays are C-contiguous and of one dtype, float32 or float64; energies and gradients
 of parameters are summed in it along a strip, and in float64 over the strips. Kernels validate
 nothing.
@@ -18,14 +19,7 @@ from refimpl.kernels.activations import activate, bend, measure
 from refimpl.kernels.banks import filters_of
 from refimpl.kernels.blocks import contract
 from refimpl.kernels.jit import over_items, share
-from refimpl.kernels.strips import (
-    blank,
-    load,
-    multiply,
-    respond,
-    spread,
-    sum_row,
-)
+from refimpl.kernels.strips import blank, load, multiply, respond, spread, sum_row
 from refimpl.kernels.taps import (
     aligned,
     analysis_taps,
@@ -40,21 +34,21 @@ from refimpl.kernels.taps import (
 
 def field(up, A, C, b, weights, code, parameter, measured):
     """(Cᵀ( w ⊙ σ(Au + b) ), Σ_k w_k Σ_ij φ((Au + b)_k)): E3 on the padded images, and the second
-    term of E2, shape (N,), both without γ; the second is 0 unless `measured`."""
+    term of E2, shape (N,), which is 0 unless `measured`."""
     bands = bands_of(up.shape[2], up.shape[3], A.shape[2])[1]
-    out, sums = np.zeros_like(up), np.zeros((len(up), bands))
-    arguments = up, A, weighted(weights, C), b, weights, code, parameter, measured, out, sums
-    share(_field, sums.size, up.size * A.size, *arguments)
-    return out, sums.sum(axis=1).astype(up.dtype)
+    out, sums = np.zeros_like(up), np.zeros((len(up), bands, len(A)))
+    arguments = up, A, weighted(weights, C), b, code, parameter, measured, out, sums
+    share(_field, len(up) * bands, up.size * A.size, *arguments)
+    return out, (weights * sums.sum(axis=1)).sum(axis=1).astype(up.dtype)
 
 
 @over_items
-def _field(first, last, up, A, C, b, weights, code, parameter, measured, out, sums):
+def _field(first, last, up, A, wC, b, code, parameter, measured, out, sums):
     (N, channels, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(Hp, Wp, h)
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
-    T_C, shifts_C = synthesis_taps(C, length)
+    T_C, shifts_C = synthesis_taps(wC, length)
     S, phi = aligned(F, length, lead, up), aligned(F if measured else 0, length, lead, up)
     part, out = aligned(channels * h, length, 0, up), out.reshape(N, channels, Hp * Wp)
     for item in range(first, last):
@@ -69,8 +63,7 @@ def _field(first, last, up, A, C, b, weights, code, parameter, measured, out, su
                     measure(S[k], phi[k], code, parameter)
                 blank(phi, lead, rows, Wp)
                 for k in range(F):
-                    own = sum_row(phi[k, lead + above * Wp :])
-                    sums[n, item % bands] += np.float64(weights[k]) * own
+                    sums[n, item % bands, k] += sum_row(phi[k, lead + above * Wp :])
             else:
                 for k in range(F):
                     activate(S[k], code, parameter)
@@ -107,9 +100,9 @@ def _tangent(first, last, vp, A, C, d, out):
 
 
 def parameters(up, qp, A, C, b, weights, code, parameter):
-    """(g_A, g_C, g_b, g_w), E6 without γ.
+    """(g_A, g_C, g_b, g_w), E6.
 
-    g_A = B*(u, r), g_C = B*(q, w ⊙ σ), g_b = Σ r, g_w = Σ σ ⊙ Cq, with r = w ⊙ σ′ ⊙ Cq.
+    With r = σ′ ⊙ Cq: g_A = w B*(u, r), g_C = w B*(q, σ), g_b = w Σ r, g_w = Σ σ ⊙ Cq.
     """
     items, F = len(up) * bands_of(up.shape[2] - A.shape[2] + 1, up.shape[3], 1)[1], len(A)
     filters = np.zeros((2, items, F, tabled(A[0].size)))
@@ -122,9 +115,7 @@ def parameters(up, qp, A, C, b, weights, code, parameter):
 
 
 @over_items
-def _parameters(
-    first, last, up, qp, A, C, b, code, parameter, sums_A, sums_C, sums_b, sums_w
-):
+def _parameters(first, last, up, qp, A, C, b, code, parameter, sums_A, sums_C, sums_b, sums_w):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(H, Wp, 1)

@@ -69,7 +69,7 @@ def _model_slopes(first, last, up, before, after, A, b, code, parameter, out):
     high, bands = bands_of(H, Wp, 1)
     T, shifts = analysis_taps(A, Hp, Wp)
     z, d = aligned(F, length, lead, up), aligned(F, length, lead, up)
-    work, nothing = np.zeros(length, up.dtype), np.zeros(length, np.uint32)
+    work, nothing = aligned(1, length, lead, up)[0], np.zeros(length, np.uint32)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, H)
         x = up[n].reshape(-1)

@@ -2,7 +2,8 @@
 
     (Cᵀ diag(d) A v)[x] = Σ_p S_p[x] v[x + p],    S_p[x] = Σ_k Σ_t C[k, t] A[k, t + p] d_k[x - t],
 
-d = w ⊙ σ′(Au + b) or w ⊙ the safeguarded slopes, t and t + p taps of the filter. Filters of h × w
+d = w ⊙ σ′(Au + b) or w ⊙ the safeguarded slopes, t and t + p taps of the filter; in the loops w is
+part of C, and d the slopes alone. Filters of h × w
 have (2h-1)(2w-1) offsets p: 25 multiplications for 3 × 3, where filter by filter there are 18 F. If
 C = A the stencil is symmetric, S_-p[x] = S_p[x - p], and the half with p ≥ 0 is enough.
 
@@ -55,17 +56,15 @@ def stencil(up, safeguarded, lines, A, C, b, weights, code, parameter, half):
 
 
 @over_items
-def _stencil(
-    first, last, up, before, after, A, C, b, code, parameter, half, S, sums
-):
+def _stencil(first, last, up, before, after, A, wC, b, code, parameter, half, S, sums):
     (_, _, Hp, Wp), (F, _, h, w) = up.shape, A.shape
     H, lead, step, length = strips_of(F, h, w, Hp, Wp)
     high, bands = bands_of(Hp, Wp, h)
     margin = S.shape[2] - Hp * Wp
     T_A, shifts_A = analysis_taps(A, Hp, Wp)
-    tables = stencil_taps(A, C, half, length)
+    tables = stencil_taps(A, wC, half, length)
     z, d = aligned(F, length, lead, up), aligned(F, length, lead, up)
-    work, nothing = np.zeros(length, up.dtype), np.zeros(length, np.uint32)
+    work, nothing = aligned(1, length, lead, up)[0], np.zeros(length, np.uint32)
     part = aligned(h * h, length, 0, up)
     for item in range(first, last):
         n, begin, end = part_of(item, bands, high, Hp)
@@ -101,11 +100,11 @@ def add_products(tables, d, part, i, rows, Wp, begin, end, S, margin):
 
 
 @row_function
-def stencil_taps(A, C, half, length):
+def stencil_taps(A, wC, half, length):
     """Tables that make S from d, one for each column offset p2, shared by all p1.
 
     Row r of table g = p2 + w - 1 stands for a row offset p1 and a row di of the filter: with the
-    taps (k, dj) it sums C[k, di, dj] A[k, di + p1, dj + p2] d_k, which belongs to
+    taps (k, dj) it sums w_k C[k, di, dj] A[k, di + p1, dj + p2] d_k, which belongs to
     S_p, p = `targets[g, r]`, `downs[g, r]` = di rows further down. `sizes[g]` are the rows and
     the taps that are used.
     """
@@ -124,7 +123,7 @@ def stencil_taps(A, C, half, length):
                 taps = 0
                 for k in range(F):
                     for dj in range(max(0, -p2), min(w, w - p2)):
-                        T[g, rows, taps] = C[k, 0, di, dj] * A[k, 0, di + p1, dj + p2]
+                        T[g, rows, taps] = wC[k, 0, di, dj] * A[k, 0, di + p1, dj + p2]
                         shifts[g, taps] = k * length + (w - 1) - dj
                         taps += 1
                 rows, sizes[g, 1] = rows + 1, tabled(taps)
@@ -166,19 +165,20 @@ def with_margins(v, begin, end, margin):
 def add_terms(S, terms, margin, begin, v, out):
     """out[j] += Σ S[p, begin + j + a] v[j + c]; S and v begin `margin` before 0."""
     size, at = out.size, margin + begin
+    width, S = S.shape[1], S.reshape(-1)  # S_p may end with the zeros before S_(p + 1)
     for t in range(0, terms.shape[0] - TERMS + 1, TERMS):
         (p0, a0, c0), (p1, a1, c1), (p2, a2, c2) = terms[t], terms[t + 1], terms[t + 2]
         (p3, a3, c3), (p4, a4, c4) = terms[t + 3], terms[t + 4]
-        S0, v0 = S[p0, at + a0 : at + a0 + size], v[margin + c0 : margin + c0 + size]
-        S1, v1 = S[p1, at + a1 : at + a1 + size], v[margin + c1 : margin + c1 + size]
-        S2, v2 = S[p2, at + a2 : at + a2 + size], v[margin + c2 : margin + c2 + size]
-        S3, v3 = S[p3, at + a3 : at + a3 + size], v[margin + c3 : margin + c3 + size]
-        S4, v4 = S[p4, at + a4 : at + a4 + size], v[margin + c4 : margin + c4 + size]
+        S0, v0 = S[p0 * width + at + a0 :][:size], v[margin + c0 :][:size]
+        S1, v1 = S[p1 * width + at + a1 :][:size], v[margin + c1 :][:size]
+        S2, v2 = S[p2 * width + at + a2 :][:size], v[margin + c2 :][:size]
+        S3, v3 = S[p3 * width + at + a3 :][:size], v[margin + c3 :][:size]
+        S4, v4 = S[p4 * width + at + a4 :][:size], v[margin + c4 :][:size]
         for j in range(size):
             left = S0[j] * v0[j] + S1[j] * v1[j] + S2[j] * v2[j]
             out[j] += left + S3[j] * v3[j] + S4[j] * v4[j]
     for t in range(terms.shape[0] // TERMS * TERMS, terms.shape[0]):
         p, a, c = terms[t]
-        S0, v0 = S[p, at + a : at + a + size], v[margin + c : margin + c + size]
+        S0, v0 = S[p * width + at + a :][:size], v[margin + c :][:size]
         for j in range(size):
             out[j] += S0[j] * v0[j]

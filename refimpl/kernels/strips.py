@@ -1,6 +1,6 @@
-"""What is done with one strip: respond, blank, spread, add up.
+"""What is done with one strip: respond, blank, spread; and loops over rows: copy, add, sum.
 
-Responses of a strip are rows of a matrix S (F, lead + rows Wp), where row i of the image begins at
+Responses of a strip are rows of a matrix S (F, length), where row i of the image begins at
 lead + i Wp (see `refimpl.kernels.taps`).
 """
 
@@ -19,7 +19,7 @@ def respond(T, shifts, x, b, S, lead, rows, Wp):
 
 @row_function
 def blank(S, lead, rows, Wp):
-    """Set to zero what is no response: the lead, the last columns of every row, and later rows."""
+    """Set to zero what is no response: the lead, the last columns of every row, and the rest."""
     for k in range(S.shape[0]):
         for i in range(rows + 1):
             S[k, i * Wp : i * Wp + lead] = 0
@@ -46,7 +46,10 @@ def add_rows(part, i, rows, Wp, begin, end, out):
 
 @row_function
 def copy(values, out):
-    """out[j] = values[j]; an assignment of slices would be compiled to one number at a time."""
+    """out[j] = values[j] for j < values.size.
+
+    An assignment of slices would be compiled to one number at a time.
+    """
     for j in range(values.size):
         out[j] = values[j]
 

@@ -7,8 +7,9 @@ in the w - 1 columns after them is blanked, and as many zeros, the `lead`, stand
     analysis    z[k, j] = Σ_t T[k, t] x[s_t + j],               t = (c, di, dj), T = A
     synthesis   part[r, j] = Σ_t T[r, t] z[s_t + j],            t = (k, dj), r = (c, di), T = C
 
-and part[(c, di)] belongs to channel c, di rows further down. A band is a number of strips that one
-thread works on. Both sizes depend on the image alone, so that results do not depend on threads.
+and part[(c, di)] belongs to channel c, di rows further down. After a strip there is room, so that
+every row begins a cache line. A band is a number of strips that one thread works on. Both sizes
+depend on the image alone, so that results do not depend on threads.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ from refimpl.kernels.jit import row_function
 # Values in one row of a strip, in all F rows of it, and in a band: long inner loops, all in cache.
 STRIP, RESPONSES, BAND = 2048, 65536, 32768
 
-# Bytes of a cache line: rows of strips whose values begin with one are stored faster.
+# Bytes of a cache line: rows of strips whose first value begins a line are stored faster.
 LINE = 64
 
 # A band reads h - 1 rows of responses above it too, which may be one part in HALO of its own.
@@ -29,18 +30,21 @@ HALO = 8
 @row_function
 def strips_of(F, h, w, Hp, Wp):
     """(H, lead, step, length): rows of responses, zeros before a strip, rows of the image in it,
-    and the length of one of its F rows, with room after it to whole cache lines."""
+    and the length of one of its F rows, a whole number of cache lines."""
     step = max(1, min(min(STRIP, RESPONSES // F) // Wp, Hp))
-    line = LINE // 4
+    line = LINE // 4  # values of float32, or half as many of float64
     return Hp - h + 1, w - 1, step, -(-(w - 1 + step * Wp) // line) * line
 
 
 @row_function
 def aligned(rows, length, lead, x):
-    """Zeros of x's type, (rows, length); in each row, column `lead` begins a cache line."""
+    """Zeros of x's type, (rows, length); in each row, column `lead` begins a cache line.
+
+    `length` is one of `strips_of`.
+    """
     line = LINE // x.itemsize
     zeros = np.zeros(rows * length + line, x.dtype)
-    first = (-(zeros.ctypes.data // x.itemsize) - lead) % line
+    first = -(zeros.ctypes.data // x.itemsize + lead) % line
     return zeros[first : first + rows * length].reshape(rows, length)
 
 
@@ -121,5 +125,5 @@ def without_zeros(T, shifts):
 
 
 def weighted(weights, filters):
-    """w_k times filter k; to weigh the few taps costs less than to weigh all responses."""
+    """w_k times filter k, (F, C, h, w), in NumPy: few taps instead of all responses in loops."""
     return weights[:, None, None, None] * filters
