@@ -30,9 +30,8 @@ def draw(output: Path) -> None:
     for axes, axis in zip(panels[1:], AXES):
         draw_scaling(axes, axis, results.get("scaling", {}).get(axis, []))
     panels[1].set_ylabel("seconds")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4)
-    panels[1].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower right", ncols=3)
     save(figure, output, "benchmark")
 
 
@@ -40,14 +39,15 @@ def draw_ratios(axes, tasks: dict) -> None:
     """Time of every rival as a multiple of refimpl's; hollow where it is extrapolated."""
     columns = [(name, error) for name, task in tasks.items() for error in task["targets"]]
     for rival, colour, marker in zip(RIVALS, SOLVER_COLOURS, MARKERS):
-        axes.plot([], [], color=colour, marker=marker, linestyle="none", label=rival)
-        for x, (name, error) in enumerate(columns):
-            row = tasks[name]["targets"][error].get(rival, {})
-            if "ratio" in row:
-                axes.plot(
-                    x, row["ratio"], color=colour, marker=marker, markersize=6,
-                    fillstyle="none" if estimated(row) else "full",
-                )
+        rows = [tasks[name]["targets"][error].get(rival, {}) for name, error in columns]
+        measured = [(x, row) for x, row in enumerate(rows) if "ratio" in row]
+        if measured:
+            axes.plot([], [], color=colour, marker=marker, linestyle="none", label=rival)
+        for x, row in measured:
+            axes.plot(
+                x, row["ratio"], color=colour, marker=marker, markersize=6,
+                fillstyle="none" if estimated(row) else "full",
+            )
     axes.axhline(1, color=BLACK, linewidth=0.8)
     axes.set_yscale("log")
     axes.set_xticks(
@@ -75,5 +75,5 @@ def draw_scaling(axes, axis: str, rows: list[dict]) -> None:
     power = 2 if axis == "size" else 1
     expected = rows[-1]["gradient_seconds"] * (x / x[-1]) ** power
     axes.loglog(x, expected, color=BLACK, linestyle=":", linewidth=0.8, label="proportional")
-    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.set_xticks(x, [f"{value:g}" for value in x], rotation=60)
     axes.set_xticks([], minor=True)
