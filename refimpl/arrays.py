@@ -46,7 +46,12 @@ def as_images(u: Array, name: str = "u", shape: tuple[int, ...] | None = None) -
 
 
 def as_finite(x: Array, name: str) -> Array:
-    """Return `x` if it is a float32 or float64 array without NaN or infinity."""
+    """Return `x` if it is a float32 or float64 array without NaN or infinity, and not masked."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: given a masked array, whose mask would be lost; pass its .data"
+            + (" and a Mask operator for what is missing" if name == "y" else "")
+        )
     x = np.asarray(x)
     if x.dtype not in FLOATS:
         raise TypeError(

@@ -101,12 +101,14 @@ def _solve(step: Step, u0: Array, *, method: str, preconditioner: str | None, **
     return _judged(RUNNERS[method](step, u0, **options), step, u0)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def _judged(result: SolverResult, step: Step, u0: Array) -> SolverResult:
     """The result, in which images that ran away did not converge, and those that never left u0 are
     mentioned.
 
     Where σ is bounded and K hides pixels, the relative residual τ‖G‖ / ‖u‖ falls because ‖u‖ grows.
-    An image ran away if ‖u‖ > 1e3 max(‖u0‖, ‖Kᵀy‖) and ‖G(u)‖ > r^(3/4) ‖G(u0)‖, r its residual.
+    An image ran away if ‖u‖ > 1e3 max(‖u0‖, ‖Kᵀy‖) and ‖G(u)‖ > r^(3/4) ‖G(u0)‖, r its residual;
+    its residual is then taken relative to the start.
     """
     if result.converged.any() and (result.iterations[result.converged] == 0).any():
         stopped = "; some stopped at the start, whose residual scales with tau and may say little"
@@ -116,11 +118,12 @@ def _judged(result: SolverResult, step: Step, u0: Array) -> SolverResult:
     if not away.any():
         return result
     before, after = (norm(step.direction(u)) for u in (u0, result.x))
-    away &= after > result.residuals**0.75 * before
+    away &= ~(after <= result.residuals**0.75 * before)  # ‖G‖ may be infinite, or NaN
     if not away.any():
         return result
     return result._replace(
         converged=result.converged & ~away,
+        residuals=np.where(away, step.tau * after / start, result.residuals),
         message=f"{result.message}; but {away.sum()} images ran away, to more than {RUNAWAY:g} "
         "times the size of their start, where G is not small: no fixed point was found",
     )

@@ -40,6 +40,11 @@ def test_values_that_are_not_finite_are_counted_and_refused(value):
         as_finite(u, "y")
 
 
+def test_masked_arrays_are_refused_since_their_mask_would_be_lost():
+    with pytest.raises(TypeError, match="y: given a masked array.*Mask operator"):
+        as_finite(np.ma.masked_array(np.ones(3), [True, False, False]), "y")
+
+
 def test_mixed_precision_is_refused_and_names_the_arrays():
     u, A = np.zeros(2), np.zeros(2, np.float32)
     with pytest.raises(TypeError, match="u is float64, A is float32"):

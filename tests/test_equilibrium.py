@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from refimpl import equilibrium, solvers
 from refimpl.datafit import DataFit
 from refimpl.equilibrium import ANY_MODEL, TIED_ONLY, reconstruct
 from refimpl.fields_of_experts import make_field
@@ -214,8 +215,6 @@ def test_bad_starts_are_refused():
 
 def test_newton_krylov_that_runs_to_infinity_is_no_fixed_point(monkeypatch):
     """G vanishes at infinity for σ → 0, and then so does the relative residual."""
-    from refimpl import equilibrium
-
     step = make().step
     honest = equilibrium.solvers.newton_krylov
 
@@ -241,10 +240,26 @@ def test_images_that_ran_away_are_not_called_converged_and_auto_finds_the_fixed_
     step = saturated(30.0)
     away = reconstruct(step, method="anderson", preconditioner="cholesky", tol=1e-10)
     found = reconstruct(step, method="auto", tol=1e-10)
-    # The relative residual is small because ‖u‖ is large; that G is not small tells it.
-    assert np.abs(away.x).max() > 1e6 and away.residuals.max() <= 1e-10
-    assert not away.all_converged and "ran away" in away.message
+    # Residuals were small because ‖u‖ is large; relative to the start they are not.
+    assert np.abs(away.x).max() > 1e6 and away.history[-1].max() <= 1e-10
+    assert not away.all_converged and "ran away" in away.message and away.residuals.min() > 1e-10
     assert found.all_converged and np.abs(step.direction(found.x)).max() <= 1e-6
+
+
+@pytest.mark.filterwarnings("error")
+def test_auto_goes_on_where_the_first_solver_grew_to_the_largest_number(monkeypatch):
+    """There the relative residual is 0, which looks like rounding that nothing improves."""
+    step = make(analysis="dense").step
+    u0 = step.datafit.operator.adjoint(step.datafit.y)
+
+    def huge(step, u0, **options):
+        result = solvers.picard(lambda u: u, np.full_like(u0, 1e308), tol=1e-9)
+        return result._replace(message="huge")
+
+    monkeypatch.setitem(equilibrium.RUNNERS, "anderson", huge)
+    away, found = (reconstruct(step, u0, method=m, tol=1e-9) for m in ("anderson", "auto"))
+    assert not away.converged.any() and (away.residuals > 1).all() and "ran away" in away.message
+    assert found.all_converged and "ran away" in found.message and "then newton" in found.message
 
 
 def test_a_small_start_is_no_sign_of_running_away():

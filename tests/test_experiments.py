@@ -18,8 +18,11 @@ from refimpl.experiments import (
     summarize,
     with_paper_solvers,
 )
+from refimpl.experiments.setup import total_variation_filters
+from refimpl.operators import FilterBank
 from refimpl.operators.banks import Analysis
 from refimpl.operators.spectral_norm import operator_norm
+from strategies import generator, normal
 
 
 def tiny(name: str):
@@ -85,6 +88,17 @@ def test_random_and_total_variation_starts_have_the_norm_of_total_variation():
         setup = set_up(tiny(f"conv-denoising-3x3-{start}"))
         norm = operator_norm(Analysis(setup.model.bank, setup.start.A))
         assert norm == pytest.approx(np.sqrt(8), rel=1e-9)
+
+
+def test_total_variation_takes_differences_of_every_channel_alone():
+    A = total_variation_filters((6, 3, 3, 5))
+    u = normal(generator(0), (1, 3, 6, 7))
+    z = FilterBank((3, 6, 7), (6, 3, 5), "replicate").apply(A, u)
+    assert A.shape == (6, 3, 3, 5)
+    assert np.array_equal(z[:, :3, :-1], np.diff(u, axis=2))
+    assert np.array_equal(z[:, 3:, :, :-1], np.diff(u, axis=3))
+    with pytest.raises(ValueError, match="1 x 3, expected at least 3 x 3"):
+        total_variation_filters((2, 1, 1, 3))
 
 
 def test_images_of_the_dense_presets_are_in_the_range_of_the_paper():

@@ -53,6 +53,15 @@ def test_loss_gradient_is_the_derivative_of_the_loss():
     assert squared_loss(truth, truth) == 0
 
 
+@pytest.mark.parametrize("function", [squared_loss, squared_loss_gradient])
+def test_losses_of_whole_numbers_are_refused(function):
+    u = np.zeros((1, 1, 2, 2))
+    with pytest.raises(TypeError, match="u is uint8, expected .* divide 8-bit images by 255"):
+        function(u.astype(np.uint8), u)
+    with pytest.raises(TypeError, match="truth is .*list"):
+        function(u, u.tolist())
+
+
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("tied", [True, False])
 def test_gradient_of_the_objective_agrees_with_finite_differences(tied, normalized):

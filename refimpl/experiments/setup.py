@@ -145,13 +145,26 @@ def _filters(experiment: Experiment, bank: FilterBank, rng: np.random.Generator)
 
 
 def total_variation_filters(shape: tuple[int, int, int, int]) -> Array:
-    """Forward differences down and across: two filters (2, C, h, w), equal in every channel."""
+    """Forward differences down and across in each channel: 2C filters, (2C, C, h, w).
+
+    `shape` is (F, C, h, w), of which F is not looked at.
+
+    Raises
+    ------
+    ValueError
+        If the filters are smaller than 3 × 3.
+    """
     _, C, h, w = shape
-    filters = np.zeros((2, C, h, w))
-    filters[:, :, h // 2, w // 2] = -1
-    filters[0, :, h // 2 + 1, w // 2] = 1
-    filters[1, :, h // 2, w // 2 + 1] = 1
-    return filters
+    if min(h, w) < 3:
+        raise ValueError(
+            f"total_variation_filters: filters are {h} x {w}, expected at least 3 x 3, which reach "
+            "the next row and column"
+        )
+    filters, each = np.zeros((2, C, C, h, w)), np.arange(C)
+    filters[:, each, each, h // 2, w // 2] = -1
+    filters[0, each, each, h // 2 + 1, w // 2] = 1
+    filters[1, each, each, h // 2, w // 2 + 1] = 1
+    return filters.reshape(2 * C, C, h, w)
 
 
 def objectives(experiment: Experiment, setup: Setup, *, tied: bool) -> tuple[Objective, Objective]:
