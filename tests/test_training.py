@@ -115,10 +115,17 @@ def test_schedules_lead_from_the_first_to_the_final_rate(schedule):
         ({"epochs": 1, "schedule": "step"}, "schedule 'step' is unknown"),
         ({"epochs": -1}, "epochs"),
         ({"epochs": 1, "batch_size": 0}, "batch size"),
+        ({"epochs": 1.5}, "1.5 epochs"),
+        ({"epochs": 1, "batch_size": 2.5}, "batch size 2.5"),
+        ({"epochs": 1, "learning_rate": -0.02}, "learning_rate: given -0.02"),
+        ({"epochs": 1, "learning_rate": "1e-3"}, "learning_rate: given '1e-3'"),
+        ({"epochs": 1, "final_learning_rate": np.nan}, "final_learning_rate: given nan"),
+        ({"epochs": 1, "beta1": 1.0}, "beta1: given 1.0, expected a number from 0 to below 1"),
+        ({"epochs": 1, "trained": "gamma"}, r"given 'gamma', expected .* \('gamma',\)"),
     ],
 )
 def test_bad_settings_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         TrainingSettings(**options)
 
 

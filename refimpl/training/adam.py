@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array
+from refimpl.arrays import Array, positive
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,26 @@ class TrainingSettings:
             raise ValueError(
                 f"schedule {self.schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}"
             )
-        if self.epochs < 0 or (self.batch_size is not None and self.batch_size < 1):
+        whole = isinstance(self.epochs, (int, np.integer)) and isinstance(
+            self.batch_size, (int, np.integer, type(None))
+        )
+        if not whole or self.epochs < 0 or (self.batch_size is not None and self.batch_size < 1):
             raise ValueError(
-                f"TrainingSettings: {self.epochs} epochs, batch size {self.batch_size}; "
-                "epochs must be at least 0 and the batch size at least 1"
+                f"TrainingSettings: {self.epochs!r} epochs, batch size {self.batch_size!r}; epochs "
+                "must be an integer of at least 0, the batch size one of at least 1, or None"
+            )
+        for name in ("learning_rate", "epsilon"):
+            positive(getattr(self, name), f"TrainingSettings.{name}")
+        for name, end in (("final_learning_rate", np.inf), ("beta1", 1), ("beta2", 1)):
+            if not 0 <= getattr(self, name) < end:
+                raise ValueError(
+                    f"TrainingSettings.{name}: given {getattr(self, name)!r}, expected a number "
+                    f"from 0 to below {end}"
+                )
+        if isinstance(self.trained, str):
+            raise TypeError(
+                f"TrainingSettings.trained: given {self.trained!r}, expected a tuple of names, "
+                f"({self.trained!r},)"
             )
 
 
