@@ -60,13 +60,14 @@ def _field(first, last, up, A, wC, b, code, parameter, measured, out, sums):
             if measured:
                 above = min(max(0, begin - i), rows)  # rows that belong to the band before
                 for k in range(F):
-                    measure(S[k], phi[k], code, parameter)
+                    s, energies = S[k, lead : rows * Wp], phi[k, lead : rows * Wp]
+                    measure(s, energies, code, parameter)
                 blank(phi, lead, rows, Wp)
                 for k in range(F):
                     sums[n, item % bands, k] += sum_row(phi[k, lead + above * Wp :])
             else:
                 for k in range(F):
-                    activate(S[k], code, parameter)
+                    activate(S[k, lead : rows * Wp], code, parameter)
             blank(S, lead, rows, Wp)
             spread(T_C, shifts_C, S, part, i, rows, Wp, begin, end, out[n])
 
@@ -130,7 +131,7 @@ def _parameters(first, last, up, qp, A, C, b, code, parameter, sums_A, sums_C, s
             respond(T_A, shifts, x[i * Wp :], b, S, lead, rows, Wp)
             respond(T_C, shifts, q[i * Wp :], zero, Q, lead, rows, Wp)
             for k in range(F):
-                bend(S[k], R[k], code, parameter)
+                bend(S[k, lead : rows * Wp], R[k, lead : rows * Wp], code, parameter)
             blank(Q, lead, rows, Wp)
             blank(S, lead, rows, Wp)
             multiply(R, Q)  # σ′ ⊙ Cq

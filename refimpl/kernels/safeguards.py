@@ -81,7 +81,7 @@ def _model_slopes(first, last, up, before, after, A, b, code, parameter, out):
                 safeguard(z, d, lines, n, work, lead, i, 0, rows, Wp, code, parameter)
             else:
                 for k in range(F):
-                    slope(z[k], d[k], code, parameter)
+                    slope(z[k, lead : rows * Wp], d[k, lead : rows * Wp], code, parameter)
             store(d, out[n], lead, i, rows, Wp)
 
 
@@ -94,9 +94,9 @@ def safeguard(z, d, lines, n, work, lead, i, above, rows, Wp, code, parameter):
     """
     (before, after, old), (size, begin, own) = lines, (rows * Wp - lead, i * Wp, above * Wp)
     for k in range(z.shape[0]):
-        copy(z[k], work)
-        bend(work, d[k], code, parameter)
         x, s, t = z[k, lead : lead + size], work[lead : lead + size], d[k, lead : lead + size]
+        copy(x, s)
+        bend(s, t, code, parameter)
         if len(before) > 0:
             old = before[n, k].reshape(-1)[begin : begin + size]
         next_slopes(x, s, t, old)

@@ -78,7 +78,7 @@ def _stencil(first, last, up, before, after, A, wC, b, code, parameter, half, S,
                 safeguard(z, d, lines, n, work, lead, i, above, rows, Wp, code, parameter)
             else:
                 for k in range(F):
-                    slope(z[k], d[k], code, parameter)
+                    slope(z[k, lead : rows * Wp], d[k, lead : rows * Wp], code, parameter)
             blank(d, lead, rows, Wp)
             for k in range(F):
                 sums[n, item % bands, k] += sum_row(d[k, lead + above * Wp :])

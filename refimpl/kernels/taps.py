@@ -31,9 +31,11 @@ HALO = 8
 def strips_of(F, h, w, Hp, Wp):
     """(H, lead, step, length): rows of responses, zeros before a strip, rows of the image in it,
     and the length of one of its F rows, a whole number of cache lines."""
-    step = max(1, min(min(STRIP, RESPONSES // F) // Wp, Hp))
+    H = Hp - h + 1
+    step = max(1, min(min(STRIP, RESPONSES // F) // Wp, H))
+    step = -(-H // -(-H // step))  # strips of about equal height
     line = LINE // 4  # values of float32, or half as many of float64
-    return Hp - h + 1, w - 1, step, -(-(w - 1 + step * Wp) // line) * line
+    return H, w - 1, step, -(-(w - 1 + step * Wp) // line) * line
 
 
 @row_function
