@@ -148,7 +148,7 @@ def timed(fitted: dict[str, Fitted]) -> dict[str, dict]:
     """Interleaved repetitions, as many as each variant's own time allows; ratios to refimpl."""
     calls = {name: lambda f=f: f.solve(f.row["tolerance"]) for name, f in fitted.items()}
     rounds = {
-        name: int(np.clip(LIMIT / (3 * f.seconds), 1, MOST_ROUNDS)) for name, f in fitted.items()
+        name: int(np.clip(LIMIT / f.seconds, 1, MOST_ROUNDS)) for name, f in fitted.items()
     }
     times = interleaved(calls, rounds)
     times = {name: [fitted[name].scale * t for t in row] for name, row in times.items()}
