@@ -90,6 +90,13 @@ def positive(value: float, name: str) -> float:
     return float(value)
 
 
+def count(value: int, name: str, *, least: int = 1) -> int:
+    """Return `value` if it is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}: given {value!r}, expected an integer of at least {least}")
+    return int(value)
+
+
 def per_image(values: Array, x: Array) -> Array:
     """Reshape values of shape (N,) to (N, 1, ..., 1) so that they broadcast against `x`."""
     return np.asarray(values).reshape((-1,) + (1,) * (x.ndim - 1))

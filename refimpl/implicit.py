@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl import solvers
-from refimpl.arrays import Array, as_images
+from refimpl.arrays import Array, as_images, count
 from refimpl.maps import Step, StepLinearization, TiedStepLinearization, parts_for
 from refimpl.parameters import Parameters, add
 from refimpl.parts import solve_in_parts
@@ -300,8 +300,7 @@ def unrolled_hypergradient(
     ValueError
         If `iterations` is not an integer of at least 1.
     """
-    if not isinstance(iterations, (int, np.integer)) or iterations < 1:
-        raise ValueError(f"iterations: given {iterations!r}, expected an integer of at least 1")
+    count(iterations, "iterations")
     stride = max(1, int(np.sqrt(iterations)))
     stored, u = [], u0
     for k in range(iterations):

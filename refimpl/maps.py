@@ -180,7 +180,7 @@ class StepLinearization:
         """This with Newton's slopes only as far as `previous`, the model before, was right about u.
 
         J, and with it the preconditioners, has the slopes of `refimpl.fields_of_experts.slopes` and
-        the precision of `rough`, which has no data: only its products count.
+        the precision of `Step.rough`, which has no data: only its products count.
         """
         step, before = self.step.rough, None if previous is None else previous.field
         field = self.field if step is self.step else step.field.linearize(self.u.astype(step.dtype))

@@ -139,7 +139,8 @@ def _filters(experiment: Experiment, bank: FilterBank, rng: np.random.Generator)
     A = rng.standard_normal(bank.coefficients_shape)
     if experiment.start == "total_variation":
         A *= 1e-2 / np.sqrt(np.prod(A.shape[1:]))
-        A[:2] = total_variation_filters(A.shape)
+        differences = total_variation_filters(A.shape)
+        A[: len(differences)] = differences
     A = A - A.mean(axis=(2, 3), keepdims=True)
     return Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(A)
 

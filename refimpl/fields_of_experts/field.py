@@ -180,9 +180,7 @@ class FieldLinearization:
         """
         self._check(q)
         field, theta, engine = self.field, self.field.parameters, self.field._engine(self.u, q)
-        A, C, b, s = engine.parameter_vjp(
-            field.bank, field.potential, field.effective, self.u, q
-        )
+        A, C, b, s = engine.parameter_vjp(field.bank, field.potential, field.effective, self.u, q)
         return Parameters(A, b, theta.gamma * s, np.asarray(np.sum(theta.weights * s)), C)
 
     @cached_property

@@ -3,9 +3,9 @@
     (Cᵀ diag(d) A v)[x] = Σ_p S_p[x] v[x + p],    S_p[x] = Σ_k Σ_t C[k, t] A[k, t + p] d_k[x - t],
 
 d = w ⊙ σ′(Au + b) or w ⊙ the safeguarded slopes, t and t + p taps of the filter; in the loops w is
-part of C, and d the slopes alone. Filters of h × w
-have (2h-1)(2w-1) offsets p: 25 multiplications for 3 × 3, where filter by filter there are 18 F. If
-C = A the stencil is symmetric, S_-p[x] = S_p[x - p], and the half with p ≥ 0 is enough.
+part of C, and d the slopes alone. Filters of h × w have (2h-1)(2w-1) offsets p: 25 multiplications
+for 3 × 3, where filter by filter there are 18 F. If C = A the stencil is symmetric,
+S_-p[x] = S_p[x - p], and the half with p ≥ 0 is enough.
 
 Pixels x are those of the padded image as one row of Hp Wp values, and p = (p1, p2) is the shift
 p1 Wp + p2. Before each S_p stand `margin` zeros, the largest shift, so that S_p[x - p] exists; the

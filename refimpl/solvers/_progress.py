@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refimpl.arrays import Array, as_finite, per_image, positive
+from refimpl.arrays import Array, as_finite, count, per_image, positive
 from refimpl.results import BreakdownError, SolverResult
 from refimpl.vectors import norm
 
@@ -218,13 +218,6 @@ def like(value: Array, x: Array, name: str) -> Array:
 def tolerance(tol: float, solver: str) -> float:
     """Return `tol` as a float if it is finite and greater than zero."""
     return positive(tol, f"{solver}: tol")
-
-
-def count(value: int, name: str) -> int:
-    """Return `value` if it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}: given {value!r}, expected an integer of at least 1")
-    return int(value)
 
 
 def _as_reference(solver: str, reference: Array | None, x0: Array) -> Array | None:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy  # which imports scipy.optimize when it is used
 
-from refimpl.arrays import Array, per_image, positive
+from refimpl.arrays import Array, count, per_image, positive
 from refimpl.results import BreakdownError, SolverResult
-from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, ratio, tolerance
+from refimpl.solvers._progress import Callback, Progress, as_batch, like, ratio, tolerance
 from refimpl.vectors import dot, norm
 
 Objective = Callable[[Array], tuple[float, Array]]

@@ -19,9 +19,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, per_image, positive
+from refimpl.arrays import Array, count, per_image, positive
 from refimpl.results import SolverResult
-from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, tolerance
+from refimpl.solvers._progress import Callback, Progress, as_batch, like, tolerance
 from refimpl.vectors import dot
 
 Map = Callable[[Array], Array]

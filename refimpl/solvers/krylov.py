@@ -16,12 +16,11 @@ Not here: least squares, and the systems themselves (`refimpl.implicit`).
 
 from functools import partial
 
-from refimpl.arrays import Array
+from refimpl.arrays import Array, count
 from refimpl.results import SolverResult
 from refimpl.solvers._bicgstab import bicgstab_sweep
 from refimpl.solvers._conjugate import conjugate_sweep
 from refimpl.solvers._gmres import gmres_sweep
-from refimpl.solvers._progress import count
 from refimpl.solvers._systems import Matvec, solve
 
 

@@ -27,11 +27,11 @@ from typing import Protocol
 
 import numpy as np
 
-from refimpl.arrays import Array, per_image, positive
+from refimpl.arrays import Array, count, per_image, positive
 from refimpl.results import SolverResult
 from refimpl.solvers._conjugate import conjugate_start, conjugate_step
 from refimpl.solvers._gmres import gmres_sweep
-from refimpl.solvers._progress import Callback, Progress, as_batch, count, like, ratio, tolerance
+from refimpl.solvers._progress import Callback, Progress, as_batch, like, ratio, tolerance
 from refimpl.solvers._systems import Counted, Matvec, identity, solve
 from refimpl.vectors import dot, norm, plus, unit_and_size
 

@@ -22,10 +22,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from refimpl.arrays import Array
+from refimpl.arrays import Array, count
 from refimpl.results import BreakdownError
 from refimpl.solvers._krylov_space import KrylovSpace, Product, inner, length, unit
-from refimpl.solvers._progress import count, tolerance
+from refimpl.solvers._progress import tolerance
 
 Matvec = Callable[[Array], Array]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, positive
+from refimpl.arrays import Array, count, positive
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,9 @@ class TrainingSettings:
             raise ValueError(
                 f"schedule {self.schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}"
             )
-        whole = isinstance(self.epochs, (int, np.integer)) and isinstance(
-            self.batch_size, (int, np.integer, type(None))
-        )
-        if not whole or self.epochs < 0 or (self.batch_size is not None and self.batch_size < 1):
-            raise ValueError(
-                f"TrainingSettings: {self.epochs!r} epochs, batch size {self.batch_size!r}; epochs "
-                "must be an integer of at least 0, the batch size one of at least 1, or None"
-            )
+        count(self.epochs, "TrainingSettings: epochs", least=0)
+        if self.batch_size is not None:
+            count(self.batch_size, "TrainingSettings: batch size")
         for name in ("learning_rate", "epsilon"):
             positive(getattr(self, name), f"TrainingSettings.{name}")
         for name, end in (("final_learning_rate", np.inf), ("beta1", 1), ("beta2", 1)):
