@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Remarks that a message repeats; the others are in `SolverResult.notes`.
+MOST_NOTES = 3
+
 
 class SolverResult(NamedTuple):
     """Outcome of an iterative solver on a batch of N independent problems.
@@ -31,8 +34,14 @@ class SolverResult(NamedTuple):
         Products with a Jacobian or Hessian, likewise.
     history : array (rows, N)
         Relative residuals of every iteration; row 0 is the start.
-    message : str
-        What stopped the solver and, if it did not converge, what to change.
+    method : str
+        What ran, for example "newton with jacobi, then anderson".
+    tol : array (N,)
+        The tolerance that each image was to reach.
+    advice : tuple of N str
+        What to change for each image that did not converge; "" where it did.
+    notes : tuple of str
+        Remarks on the whole run.
     """
 
     x: np.ndarray
@@ -42,33 +51,45 @@ class SolverResult(NamedTuple):
     evaluations: int
     products: int
     history: np.ndarray
-    message: str
+    method: str
+    tol: np.ndarray
+    advice: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"SolverResult({self.message})"
 
     @property
     def all_converged(self) -> bool:
         """Whether every image converged."""
         return bool(np.all(self.converged))
 
+    @property
+    def message(self) -> str:
+        """What came of it: for the image furthest from its tolerance, what to change; the notes."""
+        notes = list(dict.fromkeys(self.notes))
+        if len(notes) > MOST_NOTES:
+            notes[MOST_NOTES:] = [f"and {len(notes) - MOST_NOTES} more remarks in notes"]
+        return "; ".join([self._outcome(), *notes])
 
-def continued(
-    first: SolverResult, second: SolverResult, done: np.ndarray, message: str
-) -> SolverResult:
-    """Two runs as one: images `done` in the first keep its outcome; work adds up.
+    def _outcome(self) -> str:
+        N, done = len(self.converged), int(np.sum(self.converged))
+        if done == N:
+            who = f"all {N} images converged in at most" if N > 1 else "the image converged in"
+            return f"{who} {self.iterations.max()} iterations of {self.method}"
+        n = int(np.argmax(np.where(self.converged, -1, self.residuals / self.tol)))
+        r, tol = self.residuals[n], self.tol[n]
+        return (
+            f"{N - done} of {N} images did not converge; worst: image {n}, relative residual "
+            f"{r:.1e} {'≤' if r <= tol else '>'} {tol:.2g} after {self.iterations[n]} iterations "
+            f"of {self.method}; {self.advice[n]}"
+        )
 
-    So do images that the second leaves unconverged with a residual no smaller than the first's.
-    """
-    done = done | (~second.converged & (first.residuals <= second.residuals))
-    column = done.reshape((-1,) + (1,) * (first.x.ndim - 1))
-    return SolverResult(
-        np.where(column, first.x, second.x),
-        np.where(done, first.converged, second.converged),
-        first.iterations + np.where(done, 0, second.iterations),
-        np.where(done, first.residuals, second.residuals),
-        first.evaluations + second.evaluations,
-        first.products + second.products,
-        np.concatenate([first.history, np.where(done, first.residuals, second.history)]),
-        message,
-    )
+    def rejected(self, images: np.ndarray, advice: str) -> "SolverResult":
+        """The same with these images, (N,) bool, not converged after all."""
+        chosen = zip(images & self.converged, self.advice, strict=True)
+        advised = tuple(advice if bad else old for bad, old in chosen)
+        return self._replace(converged=self.converged & ~images, advice=advised)
 
 
 class Check(NamedTuple):
@@ -89,4 +110,31 @@ class NotConvergedError(RuntimeError):
 
 
 class BreakdownError(ArithmeticError):
-    """An iteration cannot go on: NaN, infinity, or curvature of the wrong sign."""
+    """An iteration cannot go on: NaN, infinity, or curvature of the wrong sign.
+
+    Parameters
+    ----------
+    text : str
+        What happened; "{image}" in it stands for the image.
+    image : int, optional
+        Which image of the batch.
+    """
+
+    def __init__(self, text: str, image: int | None = None):
+        super().__init__(text, image)
+        self.text, self.image = text, image
+
+    def __str__(self) -> str:
+        return self.about("an image" if self.image is None else f"image {self.image}")
+
+    def about(self, image: str) -> str:
+        """The text with these words for the image."""
+        return self.text.replace("{image}", image)
+
+    def within(self, part: slice) -> "BreakdownError":
+        """The same, its image counted in the batch of which `part` broke down."""
+        return BreakdownError(self.text, None if self.image is None else part.start + self.image)
+
+    def advising(self, advice: str) -> "BreakdownError":
+        """The same with what to change."""
+        return BreakdownError(f"{self.text}; {advice}", self.image)

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from refimpl.cases import Case
-from refimpl.crosscheck import Problem
-from refimpl.crosscheck.stages import STAGES, applies
+from refimpl.verification.cases import Case
+from refimpl.verification.crosscheck import Question
+from refimpl.verification.crosscheck.stages import STAGES, applies
 
 
-def problem_of(case: Case, backend) -> Problem:
+def problem_of(case: Case, backend) -> Question:
     """The problem of a case, its arrays converted by the backend."""
-    return Problem.from_case(case, backend.asarray)
+    return Question.from_case(case, backend.asarray)
 
 
 def local_outputs(backend, case: Case) -> dict[str, np.ndarray]:

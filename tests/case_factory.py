@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refimpl.cases import Case
+from refimpl.verification.cases import Case
 
 POTENTIALS = {
     "quadratic": {},

@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 
-from refimpl.cases.golden import SUITE
 from refimpl.storage import npz_bytes, read_arrays
+from refimpl.verification.cases.golden import SUITE
 
 TIED, UNTIED, NORMALISED = (
     next(path.name for path in sorted(SUITE.iterdir()) if path.name.startswith(number))

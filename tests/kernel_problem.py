@@ -2,12 +2,18 @@
 
 import numpy as np
 
-from refimpl.potentials import LogCosh, SmoothedL1, make_potential
+from refimpl.engine.fused import CODES
+from refimpl.paper.potentials import LogCosh, SmoothedL1, make_potential
 from strategies import normal
 
 NAMES = ("quadratic", "half_squared_relu", "soft_shrinkage", "log_cosh")
 NAMES += ("lorentzian", "smoothed_l1", "huber")
 POTENTIALS = [make_potential(name) for name in NAMES] + [LogCosh(100.0), SmoothedL1(1.0)]
+
+
+def settings_of(potential):
+    """What kernels are told of a potential: its code and its parameter."""
+    return CODES[type(potential)], potential.parameter
 
 
 class Problem:

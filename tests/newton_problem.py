@@ -7,34 +7,15 @@ import numpy as np
 SHAPE, PARTS = (2, 5, 6), 90
 
 
-def log_cosh(slope=100.0):
-    """φ with φ″ from 0 to `slope`, in a form that does not overflow."""
-    return SimpleNamespace(
-        value=lambda z: (
-            (np.abs(slope * z) + np.log1p(np.exp(-2 * np.abs(slope * z))) - np.log(2)) / slope
-        ),
-        derivative=lambda z: np.tanh(slope * z),
-        second=lambda z: slope * (1 - np.tanh(slope * z) ** 2),
-        largest=slope,
-    )
-
-
 def lorentzian(scale=10.0):
     """φ(z) = log(1 + (s z)²), concave for |s z| > 1."""
     return SimpleNamespace(
         value=lambda z: np.log1p((scale * z) ** 2),
         derivative=lambda z: 2 * scale**2 * z / (1 + (scale * z) ** 2),
-        second=lambda z: 2 * scale**2 * (1 - (scale * z) ** 2) / (1 + (scale * z) ** 2) ** 2,
-        largest=2 * scale**2,
-    )
-
-
-def quadratic():
-    return SimpleNamespace(
-        value=lambda z: z**2 / 2,
-        derivative=lambda z: z,
-        second=lambda z: np.ones_like(z),
-        largest=1.0,
+        second_derivative=lambda z: (
+            2 * scale**2 * (1 - (scale * z) ** 2) / (1 + (scale * z) ** 2) ** 2
+        ),
+        sup_second=2 * scale**2,
     )
 
 
@@ -54,7 +35,7 @@ class Model:
         self.y = (
             rng.standard_normal((images, *SHAPE)) * np.geomspace(1, 5, images)[:, None, None, None]
         ).astype(dtype)
-        L = lam + gamma * phi.largest * np.linalg.norm(A, 2) * np.linalg.norm(C, 2)
+        L = lam + gamma * phi.sup_second * np.linalg.norm(A, 2) * np.linalg.norm(C, 2)
         self.step = float(1 / L)
 
     def image(self, n):
@@ -86,7 +67,7 @@ class Model:
     gradient = direction
 
     def linearize(self, u):
-        d = self.phi.second(self._analysis(u))
+        d = self.phi.second_derivative(self._analysis(u))
 
         def product(v):
             return self.lam * self.m * v + self.gamma * self._synthesis(d * self._analysis(v))

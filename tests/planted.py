@@ -3,9 +3,24 @@
 import time
 
 import numpy as np
+from faults import behaviours
+from faults.fault import planted
 from reference_backend import ReferenceBackend, case_of
 
-from refimpl.vectors import norm
+from refimpl.kernels.vectors import norm
+
+
+def mixed(fault):
+    """A fault of the catalogue in the NumPy backend."""
+    return planted(fault.fault, ReferenceBackend)
+
+
+WrongShape = mixed(behaviours.EnergyColumn)
+ReturnsTarget = mixed(behaviours.ReturnsTarget)
+NotDeterministic = mixed(behaviours.Noise)
+KeepsFirstState = mixed(behaviours.KeepsFirstState)
+LinearizesAtLastApply = mixed(behaviours.LinearizesAtLastApply)
+Leaks = mixed(behaviours.LeaksMean)
 
 
 class Raises(ReferenceBackend):
@@ -21,11 +36,6 @@ class Exits(ReferenceBackend):
 class Hangs(ReferenceBackend):
     def vjp(self, problem, u, w):
         time.sleep(60)
-
-
-class WrongShape(ReferenceBackend):
-    def energy(self, problem, u):
-        return super().energy(problem, u)[:, None]
 
 
 class WrongDtype(ReferenceBackend):
@@ -57,52 +67,11 @@ class ReturnsView(ReferenceBackend):
         return u
 
 
-class ReturnsTarget(ReferenceBackend):
-    def fixed_point(self, problem, *, tol):
-        return problem.target[:]
-
-
 class ModifiesArguments(ReferenceBackend):
     def jvp(self, problem, u, v):
         value = super().jvp(problem, u, v)
         problem.b[...] += 1
         return value
-
-
-class NotDeterministic(ReferenceBackend):
-    def hvp(self, problem, u, v):
-        return super().hvp(problem, u, v) + 1e-3 * np.random.standard_normal(u.shape)
-
-
-class KeepsFirstState(ReferenceBackend):
-    """The linearisation of the first u of a shape serves every later call."""
-
-    def __init__(self):
-        self.states = {}
-
-    def vjp(self, problem, u, w):
-        return super().vjp(problem, self.states.setdefault(u.shape, u.copy()), w)
-
-
-class LinearizesAtLastApply(ReferenceBackend):
-    """vjp at the state of the last apply."""
-
-    last = None
-
-    def apply(self, problem, u):
-        self.last = u.copy()
-        return super().apply(problem, u)
-
-    def vjp(self, problem, u, w):
-        at = self.last if self.last is not None and self.last.shape == u.shape else u
-        return super().vjp(problem, at, w)
-
-
-class Leaks(ReferenceBackend):
-    """Every image's step sees the mean of the batch."""
-
-    def apply(self, problem, u):
-        return super().apply(problem, u) + 1e-3 * (u.mean(axis=0) - u)
 
 
 class GlobalStopping(ReferenceBackend):
@@ -123,7 +92,7 @@ class TooFewForward(ReferenceBackend):
 class FixedNumberOfIterations(ReferenceBackend):
     def fixed_point(self, problem, *, tol):
         step = self.step(problem)
-        u = step.datafit.operator.adjoint(problem.y)
+        u = step.operator.adjoint(problem.y)
         for _ in range(12):
             u = step.apply(u)
         return u
@@ -183,7 +152,7 @@ class FlippedFilters(ReferenceBackend):
             return super().step(problem)
         from dataclasses import replace
 
-        from refimpl.cases import build_step
+        from refimpl.verification.cases import build_step
 
         flipped = {k: case.arrays[k][..., ::-1, ::-1] for k in ("A", "C") if k in case.arrays}
         return build_step(replace(case, arrays=case.arrays | flipped))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from refimpl.cases import Case, build_step
-from refimpl.cases.case import SETTINGS, build_model, raw_parameters
-from refimpl.crosscheck.problem import ARRAYS
-from refimpl.vectors import norm
+from refimpl.kernels.vectors import norm
+from refimpl.verification.cases import Case, build_step
+from refimpl.verification.cases.case import SETTINGS, build_model, raw_parameters
+from refimpl.verification.question import ARRAYS
 
 MAX_ITERATIONS = 5_000
 
@@ -59,7 +59,7 @@ class ReferenceBackend:
 
     def fixed_point(self, problem, *, tol):
         step = self.step(problem)
-        start = step.datafit.operator.adjoint(problem.y)
+        start = step.operator.adjoint(problem.y)
         return self.iterate(step.apply, start, tol)
 
     def adjoint_state(self, problem, u, tol):

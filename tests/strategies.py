@@ -5,13 +5,28 @@ from a `Generator`. That keeps shrinking fast and the values generic. Raw floats
 for potentials, where the extremes are what is tested.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
+
+from refimpl.engine import make_step
 
 Array = np.ndarray
 
 BOUNDARIES = ("zero", "periodic", "symmetric", "reflect", "replicate")
 PRECISIONS = (np.float64, np.float32)
+
+
+# A kind of `refimpl.verification.identities.known_problems.problem`.
+KIND = {
+    "operator": "identity",
+    "operator_boundary": "symmetric",
+    "analysis": "convolution",
+    "boundary": "symmetric",
+    "potential": "log_cosh",
+    "tied": True,
+}
 
 
 def generator(seed: int) -> np.random.Generator:
@@ -82,3 +97,8 @@ def near(points: tuple[float, ...]) -> st.SearchStrategy[float]:
     """The given points (kinks, thresholds), and their neighbours to a few units of rounding."""
     relative = st.integers(-4, 4).map(lambda k: 1 + k * np.finfo(float).eps)
     return st.tuples(st.sampled_from(points), relative).map(lambda p: p[0] * p[1])
+
+
+def changed(step, **fields):
+    """The step of the same problem with some fields exchanged, and with the same τ."""
+    return make_step(replace(step.problem, **fields), step.tau)

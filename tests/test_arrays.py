@@ -21,6 +21,12 @@ def test_other_than_four_axes_is_refused_with_the_shape(shape):
         as_images(np.zeros(shape), "image")
 
 
+def test_channels_that_come_last_are_not_taken_for_rows():
+    with pytest.raises(ValueError, match=r"300 channels of 40 x 3 pixels; .*np.moveaxis"):
+        as_images(np.zeros((1, 300, 40, 3)))
+    assert as_images(np.zeros((1, 300, 40, 5))).shape == (1, 300, 40, 5)
+
+
 def test_images_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"y: images are \(1, 4, 5\), expected \(1, 5, 4\)"):
         as_images(np.zeros((2, 1, 4, 5)), "y", shape=(1, 5, 4))

@@ -1,29 +1,26 @@
 """method="auto": what it chooses, that it says so, and that failures are met and reported."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from refimpl import equilibrium, implicit, solvers
-from refimpl.equilibrium import reconstruct
-from refimpl.identities.problems import OPERATORS, problem
-from refimpl.implicit import hypergradient, solve_adjoint
-from refimpl.objective import squared_loss_gradient
+from refimpl.equilibrium import adjoint as implicit
+from refimpl.equilibrium import automatic
+from refimpl.equilibrium import state as equilibrium
+from refimpl.equilibrium.adjoint import solve_adjoint
+from refimpl.equilibrium.implicit import hypergradient
+from refimpl.equilibrium.state import reconstruct
+from refimpl.paper.loss import squared_loss_gradient
 from refimpl.results import BreakdownError
-from strategies import generator
+from refimpl.verification.identities.known_problems import OPERATORS, problem
+from strategies import KIND, generator
 
 MODELS = [(tied, bank) for tied in (True, False) for bank in ("convolution", "dense")]
 
 
-def make(*, tied=True, operator="identity", analysis="convolution"):
-    description = {
-        "operator": operator,
-        "operator_boundary": "symmetric",
-        "analysis": analysis,
-        "boundary": "symmetric",
-        "potential": "log_cosh",
-        "tied": tied,
-    }
-    return problem(description, generator(0))
+def make(**kind):
+    return problem(KIND | kind, generator(0))
 
 
 def preconditioner(operator, analysis):
@@ -42,12 +39,12 @@ def test_auto_solves_every_model_and_says_by_what(tied, analysis, operator):
     forward, adjoint = ("newton", "cg") if tied else ("newton_krylov", "bicgstab")
     forward = "anderson" if analysis == "dense" else forward
     assert star.all_converged
-    assert star.message.startswith(f"auto: {forward}{chosen}; {forward}: all 2 images converged")
+    assert star.method == forward + chosen and star.message.startswith("all 2 images converged")
     error = np.linalg.norm(star.x - expected["fixed_point"])
     assert error <= 1e-9 * np.linalg.norm(expected["fixed_point"])
     loss_gradient = squared_loss_gradient(star.x, made.target)
     result = hypergradient(made.step, star, loss_gradient, method="auto", tol=1e-12)
-    assert result.adjoint.message.startswith(f"auto: {adjoint}{chosen}; {adjoint}: all")
+    assert result.adjoint.method == adjoint + chosen
     given, exact = result.gradient.A, expected["hypergradient_A"]
     assert np.linalg.norm(given - exact) <= 1e-8 * np.linalg.norm(exact)
 
@@ -67,22 +64,23 @@ def test_adjoint_by_auto_has_the_true_residual_asked_for(tied, analysis):
 def test_a_preconditioner_that_is_named_replaces_the_one_chosen():
     made = make()
     star = reconstruct(made.step, method="auto", preconditioner="circulant")
-    assert "auto: newton with circulant; newton: all" in star.message
+    assert star.all_converged and star.method == "newton with circulant"
 
 
 def failing(name, wrong):
-    """A solver that leaves image 0 unconverged at the start, or raises."""
+    """The solver `name`, but it leaves image 0 unconverged at the start, or raises."""
 
-    def solve(step_or_matvec, u0, **options):
+    @functools.wraps(equilibrium.METHODS[name])
+    def solve(step, u0, **settings):
         if wrong is not None:
             raise BreakdownError(wrong)
-        result = reconstruct(step_or_matvec, u0, method="picard", tol=1e-12)
+        result = reconstruct(step, u0, method="picard", tol=1e-12)
         bad = np.array([True, False])
         return result._replace(
             x=np.where(bad[:, None, None, None], u0, result.x),
             converged=~bad,
             residuals=np.where(bad, 1.0, result.residuals),
-            message=f"{name}: 1 of 2 images did not converge",
+            advice=("raise max_iterations", ""),
         )
 
     return solve
@@ -91,66 +89,65 @@ def failing(name, wrong):
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_forward_solve_that_fails_is_continued_and_reported(tied, monkeypatch):
     made, name = make(tied=tied), "newton" if tied else "newton_krylov"
-    monkeypatch.setitem(equilibrium.RUNNERS, name, failing(name, None))
+    monkeypatch.setitem(equilibrium.METHODS, name, failing(name, None))
     star = reconstruct(made.step, method="auto", tol=1e-10)
     expected = made.outputs()["fixed_point"]
     assert star.all_converged and (star.residuals <= 1e-10).all()
-    assert f"{name}: 1 of 2 images did not converge; then anderson: all" in star.message
+    assert star.method == f"{name} with jacobi, then anderson" and star.advice == ("", "")
     assert np.linalg.norm(star.x - expected) <= 1e-7 * np.linalg.norm(expected)
 
 
 def test_a_forward_solve_that_breaks_down_is_replaced_and_reported(monkeypatch):
     made = make()
-    monkeypatch.setitem(equilibrium.RUNNERS, "newton", failing("newton", "energy is nan"))
+    monkeypatch.setitem(equilibrium.METHODS, "newton", failing("newton", "energy is nan"))
     star = reconstruct(made.step, method="auto")
     assert star.all_converged
-    assert "auto: newton with jacobi broke down (energy is nan); anderson: all" in star.message
+    assert star.method == "newton with jacobi, then anderson"
+    assert star.message.endswith("; newton with jacobi broke down (energy is nan)")
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_dense_model_falls_back_on_newton(tied, monkeypatch):
     made, name = make(tied=tied, analysis="dense"), "newton" if tied else "newton_krylov"
-    monkeypatch.setitem(equilibrium.RUNNERS, "anderson", failing("anderson", "residual is inf"))
+    monkeypatch.setitem(equilibrium.METHODS, "anderson", failing("anderson", "residual is inf"))
     star = reconstruct(made.step, method="auto", tol=1e-12, max_iterations=50)
     assert star.all_converged
-    assert f"auto: anderson broke down (residual is inf); {name}: all" in star.message
+    assert star.method == f"anderson, then {name}"
+    assert star.notes == ("anderson broke down (residual is inf)",)
 
 
 def test_a_failure_of_both_is_not_hidden(monkeypatch):
     made = make()
-    monkeypatch.setitem(equilibrium.RUNNERS, "newton", failing("newton", None))
+    monkeypatch.setitem(equilibrium.METHODS, "newton", failing("newton", None))
     star = reconstruct(made.step, method="auto", tol=1e-10, max_iterations=1)
     assert star.converged.tolist() == [False, True]
-    assert "then anderson: 2 of 2 images did not converge" in star.message
+    assert star.method == "newton with jacobi, then anderson"
+    assert star.message.startswith("1 of 2 images did not converge; worst: image 0, relative")
+    assert star.message.endswith("; raise max_iterations above 1")
 
 
 def test_after_the_circulant_model_an_adjoint_solve_takes_the_diagonal(monkeypatch):
-    made, names = make(tied=False, operator="convolution"), []
+    made = make(tied=False, operator="convolution")
     star = reconstruct(made.step, method="auto", tol=1e-12)
-    find = implicit.find_preconditioner
 
-    def breaks(matvec, b, **options):
+    @functools.wraps(implicit.bicgstab)
+    def breaks(linearization, b, **settings):
         raise BreakdownError("no")
 
-    def recorded(name):
-        names.append(name)
-        return find(name)
-
-    monkeypatch.setattr(implicit, "find_preconditioner", recorded)
-    monkeypatch.setitem(implicit.KRYLOV, "bicgstab", breaks)
+    monkeypatch.setitem(implicit.ADJOINT_METHODS, "bicgstab", breaks)
     g = squared_loss_gradient(star.x, made.target)
-    assert solve_adjoint(made.step.linearize(star.x), g, method="auto", tol=1e-10).all_converged
-    assert names == ["circulant", "jacobi"]
+    result = solve_adjoint(made.step.linearize(star.x), g, method="auto", tol=1e-10)
+    assert result.all_converged
+    assert result.method == "bicgstab with circulant, then gmres with jacobi"
 
 
 def test_bicgstab_gives_way_to_gmres_before_the_limit(monkeypatch):
     made = make(tied=False)
     star = reconstruct(made.step, method="auto", tol=1e-12)
     lin, g = made.step.linearize(star.x), squared_loss_gradient(star.x, made.target)
-    monkeypatch.setattr(implicit, "PATIENCE", 1)
+    monkeypatch.setattr(automatic, "PATIENCE", 1)
     result = solve_adjoint(lin, g, method="auto", tol=1e-12, max_iterations=500)
-    assert "bicgstab: 2 of 2 images did not converge" in result.message
-    assert "then gmres: all 2" in result.message and result.all_converged
+    assert result.method == "bicgstab with jacobi, then gmres with jacobi" and result.all_converged
     with pytest.raises(ValueError, match="max_iterations: given 1000.5, expected an integer"):
         solve_adjoint(lin, g, method="auto", max_iterations=1000.5)
 
@@ -161,19 +158,38 @@ def test_an_adjoint_solve_that_fails_is_replaced_and_reported(tied, monkeypatch)
     first = "cg" if tied else "bicgstab"
     star = reconstruct(made.step, method="auto", tol=1e-12)
     lin, g = made.step.linearize(star.x), squared_loss_gradient(star.x, made.target)
-    expected = solve_adjoint(lin, g, tol=1e-12).x
+    expected = solve_adjoint(lin, g, method="gmres", tol=1e-12).x
 
-    def breaks(matvec, b, **options):
+    real = implicit.ADJOINT_METHODS[first]
+
+    @functools.wraps(real)
+    def breaks(linearization, b, **settings):
         raise BreakdownError("M is not positive definite")
 
-    def stops(matvec, b, **options):
-        return getattr(solvers, first)(matvec, b, **options | {"tol": 0.5})._replace(
-            converged=np.zeros(2, bool), residuals=np.ones(2), message="stopped"
+    @functools.wraps(real)
+    def stops(linearization, b, **settings):
+        return real(linearization, b, **settings | {"tol": 0.5})._replace(
+            converged=np.zeros(2, bool), residuals=np.ones(2)
         )
 
-    for wrong, words in ((breaks, "broke down (M is not positive"), (stops, "stopped; then")):
-        monkeypatch.setitem(implicit.KRYLOV, first, wrong)
+    for wrong, words in ((breaks, "broke down (M is not positive"), (stops, "all 2 images")):
+        monkeypatch.setitem(implicit.ADJOINT_METHODS, first, wrong)
         result = solve_adjoint(lin, g, method="auto", tol=1e-12)
-        assert words in result.message and "gmres: all" in result.message
+        assert words in result.message
+        assert result.method == f"{first} with jacobi, then gmres with jacobi"
         assert result.all_converged
         assert np.linalg.norm(result.x - expected) <= 1e-9 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_options_of_an_automatic_solve_are_those_of_its_choices(tied):
+    made = make(tied=tied)
+    lin, g = made.step.linearize(made.target), made.target
+    with pytest.raises(TypeError, match="'memory' is an option of anderson"):
+        reconstruct(made.step, options={"memory": 5})
+    with pytest.raises(TypeError, match="'memory' is an option of anderson"):
+        solve_adjoint(lin, g, options={"memory": 5})
+    _, second = automatic.adjoint_attempts(made.step, {"restart": 7, "x0": g})
+    assert second.settings["restart"] == 7 and second.settings["x0"] is g
+    dense = make(tied=tied, analysis="dense").step
+    assert reconstruct(dense, options={"memory": 2}).all_converged

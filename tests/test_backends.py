@@ -11,11 +11,11 @@ import pytest
 from backend_problem import local_outputs, problem_of, solved_outputs
 from case_factory import POTENTIALS, make_case
 
-from refimpl.backends import BACKENDS, make_backend
-from refimpl.backends.problems import sources
-from refimpl.cases import evaluate
-from refimpl.operators.padding import index_map
+from refimpl.paper.operators.padding import index_map
 from refimpl.results import NotConvergedError
+from refimpl.verification.backends import BACKENDS, make_backend
+from refimpl.verification.backends.maps import sources
+from refimpl.verification.cases import evaluate
 from strategies import BOUNDARIES
 
 # torch compiles parts of itself with an interface that it deprecates.
@@ -190,7 +190,7 @@ def test_missing_framework_says_what_to_install(name, monkeypatch):
         return real(module, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    for module in [m for m in sys.modules if m.startswith(f"refimpl.backends.{name}")]:
+    for module in [m for m in sys.modules if m.startswith(f"refimpl.verification.backends.{name}")]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(ModuleNotFoundError, match=r"refimpl\[backends\]"):
         make_backend(name)
@@ -198,7 +198,7 @@ def test_missing_framework_says_what_to_install(name, monkeypatch):
 
 def test_importing_the_package_imports_no_framework():
     check = (
-        "import sys, refimpl, refimpl.cases, refimpl.backends; "
+        "import sys, refimpl, refimpl.verification.cases, refimpl.verification.backends; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'jax')))"
     )
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0

@@ -20,11 +20,11 @@ from figures.benchmarks import dense, iteration, problems, report, scaling, sing
 from figures.benchmarks.jax_products import PRODUCTS
 from figures.benchmarks.plain import plain
 from figures.benchmarks.problems import LAM, TAU
-from figures.benchmarks.torch_model import FORMS, Model
+from figures.benchmarks.torch_model import FORMS, TorchModel
 from figures.benchmarks.torch_solvers import plain_hypergradient
 from figures.benchmarks.variants import make_jax, make_refimpl, make_scipy, make_torch, variants
 from figures.scripts import benchmark as script
-from refimpl.parameters import make_parameters
+from refimpl.paper.parameters import make_parameters
 from refimpl.results import NotConvergedError
 
 SIZE, IMAGES = (14, 12), 2
@@ -110,7 +110,7 @@ def test_torch_lbfgs_and_scipy_find_the_hypergradient_of_refimpl(task, tied):
 def test_torch_plain_iteration_finds_the_hypergradient_of_refimpl(tied):
     chosen = problem("denoising", tied)
     ours = make_refimpl(chosen)(1e-12)
-    found = plain_hypergradient(Model(plain(chosen.step, chosen.truth)), 500, 600)
+    found = plain_hypergradient(TorchModel(plain(chosen.step, chosen.truth)), 500, 600)
     # Both parts shrink by a factor of at most 1 − τ λ in each iteration.
     assert problems.distance(found.gradient, ours.gradient) < 1e2 * (1 - TAU * LAM) ** 500
 
@@ -136,8 +136,8 @@ def test_reference_agrees_with_the_second_method_and_is_read_from_the_cache(tmp_
 
 def test_few_images_are_the_first_ones():
     few = problem().few(1)
-    assert len(few.truth) == len(few.step.datafit.y) == 1
-    assert np.array_equal(few.step.datafit.y, problem().step.datafit.y[:1])
+    assert len(few.truth) == len(few.step.problem.y) == 1
+    assert np.array_equal(few.step.problem.y, problem().step.problem.y[:1])
 
 
 def test_counted_iterations_reach_the_target():
@@ -234,7 +234,7 @@ def test_mosaic_begins_with_its_first_tile_and_filters_keep_their_size():
     assert np.array_equal(image[0, 0, :4, :5], base[0, 0])
     assert np.array_equal(image[0, 0, 4:, :5], base[2, 0])
     A = filters().A
-    twice = scaling.make_problem(scaling.Point(16, 10, 1), A).step.field.parameters.A
+    twice = scaling.make_problem(scaling.Point(16, 10, 1), A).step.problem.theta.A
     assert np.sum(twice**2) == pytest.approx(np.sum(A**2))
 
 

@@ -11,7 +11,7 @@ import pytest
 from case_factory import make_case
 
 from refimpl import cli
-from refimpl.cases import CaseError, read_case, write_case, write_result
+from refimpl.verification.cases import CaseError, read_case, write_case, write_result
 
 
 @pytest.fixture

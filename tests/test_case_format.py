@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refimpl.cases.case import FORMAT, IMAGES, OPERATOR_ARRAYS, OPTIONAL_ARRAYS, SETTINGS
-from refimpl.cases.golden import read_suite
-from refimpl.operators import BOUNDARIES
-from refimpl.operators.padding import index_map
-from refimpl.potentials import POTENTIALS
+from refimpl.paper.operators import BOUNDARIES
+from refimpl.paper.operators.padding import index_map
+from refimpl.paper.potentials import POTENTIALS
+from refimpl.verification.builders import OPERATORS
+from refimpl.verification.cases.case import (
+    BATCHED,
+    FORMAT,
+    OPTIONAL_ARRAYS,
+    SETTINGS,
+)
+from refimpl.verification.cases.golden import read_suite
 
 PAGE = (Path(__file__).parents[1] / "docs" / "case-format.md").read_text("utf-8")
 ROWS = [
@@ -25,7 +31,7 @@ BOUNDARY_ROWS = {row[0].strip("`"): row for row in ROWS if len(row) == 6 and row
 
 def test_every_setting_array_and_output_has_a_row():
     outputs = {name for golden in read_suite() for name in golden.outputs}
-    arrays = {*IMAGES, "A", "C", *OPTIONAL_ARRAYS, *OPERATOR_ARRAYS.values()}
+    arrays = {*BATCHED, "A", "C", *OPTIONAL_ARRAYS, *filter(None, OPERATORS.values())}
     assert (set(SETTINGS) | arrays | outputs | set(POTENTIALS) | set(BOUNDARIES)) <= FIRST
     assert f"`{FORMAT}`" in PAGE
 

@@ -9,7 +9,7 @@ import pytest
 from case_factory import POTENTIALS, make_case
 
 from refimpl import cli
-from refimpl.cases import CaseError, evaluate, read_case, write_case
+from refimpl.verification.cases import CaseError, evaluate, read_case, write_case
 from strategies import BOUNDARIES
 
 # torch compiles parts of itself with an interface that it deprecates.
@@ -43,13 +43,13 @@ def describe(potential, boundary, analysis, tied):
 
 
 def oracle_outputs(case):
-    torch = pytest.importorskip(
+    """All outputs by autodiff and dense solves."""
+    pytest.importorskip(
         "torch", reason="the oracle of cases is torch autodiff; install refimpl[backends]"
     )
     import torch_oracle
 
-    torch.set_num_threads(1)
-    return torch_oracle.Oracle(case.description(), case.arrays).outputs()
+    return torch_oracle.oracle_outputs(case)
 
 
 def relative_errors(given, expected):
@@ -125,7 +125,7 @@ def test_normalised_case_does_not_depend_on_the_size_of_its_filters():
 
 
 def test_frozen_norm_fails_the_comparison_with_autodiff():
-    from refimpl.cases.case import build_model, raw_parameters
+    from refimpl.verification.cases.case import build_model, raw_parameters
 
     case = make_case("log_cosh", norm=0.8)
     model, theta = build_model(case), raw_parameters(case)
@@ -215,7 +215,7 @@ def test_float32_case_gives_float32_outputs_close_to_float64():
 
 
 def test_larger_images_use_lanczos_for_the_smallest_singular_value():
-    from refimpl.cases.bounds import DENSE_LIMIT
+    from refimpl.verification.cases.accuracy import DENSE_LIMIT
 
     case = make_case("quadratic", channels=3, size=(13, 14), operator="matrix", tied=False, batch=1)
     assert case.arrays["u"].size > DENSE_LIMIT
@@ -228,7 +228,7 @@ def test_larger_images_use_lanczos_for_the_smallest_singular_value():
 
 def dense_jacobian(case):
     """J of a case with quadratic potential, from the package's dense builders."""
-    from refimpl.checks.dense import analysis_matrix, operator_matrix
+    from refimpl.verification.checks.dense_matrices import analysis_matrix, operator_matrix
 
     description = case.description()
     K = operator_matrix(description, case.arrays, case.image_shape)
@@ -263,7 +263,7 @@ def test_case_without_fixed_point_leaves_out_what_is_solved(tmp_path):
 
 def hopeless_case():
     """Two pixels, K sees the first, and G = γ at the second whatever u is."""
-    from refimpl.cases import Case
+    from refimpl.verification.cases import Case
 
     image = np.ones((1, 1, 1, 2))
     arrays = {name: image for name in ("target", "u", "v", "w")}

@@ -7,43 +7,51 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refimpl.certificates import (
+from refimpl.engine.step import make_step
+from refimpl.equilibrium.adjoint import solve_adjoint
+from refimpl.equilibrium.certificates import (
     bilinear_norm,
     certify,
     monotonicity,
     smallest_singular_value,
     state_bound,
 )
-from refimpl.checks import dense_matrix
-from refimpl.datafit import DataFit
-from refimpl.equilibrium import reconstruct
-from refimpl.fields_of_experts import make_field
-from refimpl.identities.bounds import monotone, solved
-from refimpl.identities.problems import problem
-from refimpl.implicit import solve_adjoint
-from refimpl.maps import make_step
-from refimpl.objective import squared_loss_gradient
-from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, Matrix, row_mask
-from refimpl.operators.banks import Analysis
-from refimpl.parameters import make_parameters
-from refimpl.potentials import POTENTIALS
-from refimpl.vectors import norm
-from strategies import boundaries, filter_shapes, generator, image_shapes, normal, seeds
+from refimpl.equilibrium.state import reconstruct
+from refimpl.kernels.vectors import norm
+from refimpl.paper.loss import squared_loss_gradient
+from refimpl.paper.operators import (
+    Convolution,
+    DenseBank,
+    FilterBank,
+    Identity,
+    Mask,
+    Matrix,
+    row_mask,
+)
+from refimpl.paper.operators.banks import Analysis
+from refimpl.paper.parameters import make_parameters
+from refimpl.paper.potentials import POTENTIALS
+from refimpl.paper.problem import FieldOfExperts, Problem
+from refimpl.verification.checks import dense_matrix
+from refimpl.verification.identities.certified import monotone, solved
+from refimpl.verification.identities.known_problems import problem
+from strategies import (
+    KIND,
+    boundaries,
+    changed,
+    filter_shapes,
+    generator,
+    image_shapes,
+    normal,
+    seeds,
+)
 
 SMOOTH = ("quadratic", "log_cosh", "lorentzian", "smoothed_l1")
 IMAGE = (2, 5, 4)
 
 
-def make(*, tied=True, operator="identity", potential="log_cosh", analysis="convolution", seed=0):
-    description = {
-        "operator": operator,
-        "operator_boundary": "periodic",
-        "analysis": analysis,
-        "boundary": "symmetric",
-        "potential": potential,
-        "tied": tied,
-    }
-    return problem(description, generator(seed))
+def make(*, seed=0, **kind):
+    return problem(KIND | {"operator_boundary": "periodic"} | kind, generator(seed))
 
 
 # Bounds hold
@@ -65,10 +73,10 @@ def test_true_errors_stay_below_the_certificates(
     made = make(tied=tied, operator=operator, potential=potential, analysis=analysis, seed=seed)
     step = monotone(made.step)
     truth = solved(step, made)
-    u = reconstruct(step, tol=1e-15, max_iterations=iterations + 1).x
+    u = reconstruct(step, method="picard", tol=1e-15, max_iterations=iterations + 1).x
     lin, gradient = step.linearize(u), squared_loss_gradient(u, made.target)
     q = solve_adjoint(lin, gradient, method="bicgstab", tol=adjoint_tol).x
-    bounds = certify(lin, q, gradient)
+    bounds = certify(lin.step, lin.u, q, gradient)
     slack = 1e-11  # bounds are for exact arithmetic, and `truth` is known to rounding
     assert (norm(u - truth.u) <= bounds.state + slack * norm(truth.u)).all()
     assert (norm(step.tau * q - truth.p) <= bounds.adjoint + slack * norm(truth.p)).all()
@@ -83,7 +91,7 @@ def test_true_errors_stay_below_the_certificates(
 @given(st.sampled_from(tuple(POTENTIALS)), st.booleans(), seeds())
 def test_monotonicity_is_below_the_lowest_eigenvalue(potential, tied, seed):
     step = monotone(make(tied=tied, potential=potential, operator="matrix", seed=seed).step)
-    u = normal(generator(seed), (1, *step.field.bank.image_shape))
+    u = normal(generator(seed), (1, *step.problem.bank.image_shape))
     J = dense_matrix(step.image(0).linearize(u).direction_jvp, u.shape)
     assert monotonicity(step) <= np.linalg.eigvalsh((J + J.T) / 2)[0] * (1 + 1e-10)
 
@@ -128,30 +136,28 @@ def test_smallest_singular_values_are_those_of_dense_matrices_or_zero():
 
 def test_a_tied_convex_model_is_as_monotone_as_its_data():
     step = make(operator="matrix").step
-    data = step.datafit.lam * smallest_singular_value(step.datafit.operator) ** 2
+    data = step.problem.lam * smallest_singular_value(step.problem.operator) ** 2
     assert monotonicity(step) == data
 
 
 def test_negative_weights_or_a_potential_that_is_not_convex_cost_monotonicity():
     step = make().step
-    theta = step.field.parameters
-    negative = make_field(
-        step.field.bank, step.field.potential, replace(theta, weights=-theta.weights)
-    )
-    bent = make_field(step.field.bank, POTENTIALS["lorentzian"](), theta)
-    for field in (negative, bent):
-        assert monotonicity(replace(step, field=field)) < monotonicity(step)
+    theta = step.problem.theta
+    negative = step.problem.experts.with_theta(replace(theta, weights=-theta.weights))
+    bent = FieldOfExperts(step.problem.bank, POTENTIALS["lorentzian"](), theta)
+    for experts in (negative, bent):
+        assert monotonicity(changed(step, experts=experts)) < monotonicity(step)
 
 
 def test_an_untied_model_at_C_equal_to_A_is_as_monotone_as_the_tied_one():
     step = make().step
-    field = make_field(step.field.bank, step.field.potential, step.field.parameters.untie())
-    assert monotonicity(make_step(step.datafit, field, step.tau)) == monotonicity(step)
+    experts = step.problem.experts.with_theta(step.problem.theta.untie())
+    assert monotonicity(changed(step, experts=experts)) == monotonicity(step)
 
 
 def test_the_state_bound_is_the_residual_over_the_monotonicity():
     step = make(operator="convolution").step
-    u = normal(generator(2), step.datafit.y.shape)
+    u = normal(generator(2), step.problem.y.shape)
     expected = norm(step.direction(u)) / monotonicity(step)
     np.testing.assert_allclose(state_bound(step, u), expected, rtol=1e-14)
 
@@ -162,7 +168,7 @@ def test_the_state_bound_is_the_residual_over_the_monotonicity():
 def test_a_mask_certifies_nothing():
     made = make(operator="mask")
     lin = made.step.linearize(made.inputs["u"])
-    bounds = certify(lin, made.inputs["w"], made.inputs["v"])
+    bounds = certify(lin.step, lin.u, made.inputs["w"], made.inputs["v"])
     assert bounds.monotonicity == 0
     assert np.isinf(state_bound(made.step, lin.u)).all()
     assert np.isinf(bounds.state).all()
@@ -173,7 +179,7 @@ def test_a_mask_certifies_nothing():
 @pytest.mark.parametrize("potential", ["half_squared_relu", "soft_shrinkage", "huber"])
 def test_kinks_leave_only_the_state_certified(potential):
     made = make(potential=potential)
-    bounds = certify(made.step.linearize(made.inputs["u"]), made.inputs["w"], made.inputs["v"])
+    bounds = certify(made.step, made.inputs["u"], made.inputs["w"], made.inputs["v"])
     assert np.isfinite(bounds.state).all()
     assert np.isinf(bounds.adjoint).all()
     assert all(np.isinf(bound) for bound in bounds.gradient.values())
@@ -182,7 +188,7 @@ def test_kinks_leave_only_the_state_certified(potential):
 def test_a_given_constant_replaces_the_certified_one():
     made = make(operator="mask")
     lin = made.step.linearize(made.inputs["u"])
-    bounds = certify(lin, made.inputs["w"], made.inputs["v"], mu=0.25)
+    bounds = certify(lin.step, lin.u, made.inputs["w"], made.inputs["v"], mu=0.25)
     np.testing.assert_allclose(bounds.state, norm(lin.direction) / 0.25, rtol=1e-14)
     assert np.isfinite(bounds.adjoint).all()
 
@@ -190,7 +196,7 @@ def test_a_given_constant_replaces_the_certified_one():
 def test_bounds_name_C_only_when_untied():
     for tied in (True, False):
         made = make(tied=tied)
-        bounds = certify(made.step.linearize(made.target), made.target, made.target, mu=1.0)
+        bounds = certify(made.step, made.target, made.target, made.target, mu=1.0)
         assert ("C" in bounds.gradient) is not tied
 
 
@@ -201,7 +207,7 @@ def test_float32_models_are_certified_too(boundary):
     A = normal(rng, bank.coefficients_shape, np.float32) / 10
     y = normal(rng, (2, *IMAGE), np.float32)
     for C in (None, A, A * np.float32(0.99)):
-        field = make_field(bank, POTENTIALS["log_cosh"](), make_parameters(A, C))
-        step = make_step(DataFit(Identity(IMAGE), y), field, 0.5)
+        experts = FieldOfExperts(bank, POTENTIALS["log_cosh"](), make_parameters(A, C))
+        step = make_step(Problem(Identity(IMAGE), y, experts), 0.5)
         assert 0 < monotonicity(step) <= 1
         assert np.isfinite(state_bound(step, y)).all()

@@ -6,9 +6,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from refimpl.checks import bilinear_test, complex_step, dot_test, jvp_vjp, symmetry, taylor
-from refimpl.checks.derivatives import observed_order
 from refimpl.results import Check
+from refimpl.verification.checks import (
+    bilinear_test,
+    complex_step,
+    dot_test,
+    jvp_vjp,
+    symmetry,
+    taylor,
+)
+from refimpl.verification.checks.derivatives import observed_order
 from strategies import generator, normal, precisions, seeds
 
 EPS = np.finfo(float).eps

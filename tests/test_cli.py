@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from case_factory import make_case
 
-import refimpl.identities
 import refimpl.training
+import refimpl.verification.identities
 from refimpl import cli
-from refimpl.cases import write_case
 from refimpl.experiments import EXPERIMENTS, METHODS, dense_experiment, load_run
 from refimpl.results import Check
 from refimpl.training import TrainingSettings
+from refimpl.verification.cases import write_case
 
 
 def run_python(code):
@@ -67,7 +67,7 @@ def checks(*measured):
 
 
 def test_verify_prints_every_identity_and_exits_with_zero(monkeypatch, capsys):
-    monkeypatch.setattr(refimpl.identities, "all_checks", checks(0.0, 1e-13))
+    monkeypatch.setattr(refimpl.verification.identities, "all_checks", checks(0.0, 1e-13))
     assert cli.main(["verify", "--seed", "7"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["identity", "measured", "bound", "verdict"]
@@ -77,7 +77,7 @@ def test_verify_prints_every_identity_and_exits_with_zero(monkeypatch, capsys):
 
 @pytest.mark.parametrize("wrong", [1e-11, np.nan, np.inf])
 def test_verify_exits_with_one_when_an_identity_fails(wrong, monkeypatch, capsys):
-    monkeypatch.setattr(refimpl.identities, "all_checks", checks(0.0, wrong, 1e-13))
+    monkeypatch.setattr(refimpl.verification.identities, "all_checks", checks(0.0, wrong, 1e-13))
     assert cli.main(["verify"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[1:4]] == ["holds", "FAILS", "holds"]
@@ -85,7 +85,7 @@ def test_verify_exits_with_one_when_an_identity_fails(wrong, monkeypatch, capsys
 
 
 def test_verify_without_identities_fails(monkeypatch):
-    monkeypatch.setattr(refimpl.identities, "all_checks", checks())
+    monkeypatch.setattr(refimpl.verification.identities, "all_checks", checks())
     assert cli.main(["verify"]) == 1
 
 
@@ -217,7 +217,7 @@ def test_damaged_checkpoint_exits_with_two(tiny, capsys):
 
 
 def test_start_without_fixed_point_exits_with_one(tiny, monkeypatch, capsys):
-    hopeless = replace(EXPERIMENTS["tiny"].tied_solvers, forward_options={"max_iterations": 1})
+    hopeless = replace(EXPERIMENTS["tiny"].tied_solvers, forward_max_iterations=1)
     monkeypatch.setitem(EXPERIMENTS, "tiny", replace(EXPERIMENTS["tiny"], tied_solvers=hopeless))
     assert cli.main(["experiment", "tiny", "--out", str(tiny)]) == 1
     assert "no fixed point at the start" in capsys.readouterr().err

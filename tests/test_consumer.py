@@ -15,8 +15,8 @@ from golden_copies import (
     output_names,
 )
 
-from refimpl.cases.golden import RECIPES, SUITE
 from refimpl.storage import read_arrays
+from refimpl.verification.cases.golden import RECIPES, SUITE
 
 PROGRAM = Path(__file__).parent / "consumer" / "consumer.mjs"
 NODE = shutil.which("node")

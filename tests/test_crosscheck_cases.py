@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refimpl.crosscheck import Problem, random_case, shrink
-from refimpl.crosscheck.generation import OPERATORS, POTENTIALS, planned
-from refimpl.crosscheck.posed import MARGIN, why_ill_posed
-from refimpl.crosscheck.shrinking import smaller_cases
-from refimpl.crosscheck.variants import with_arrays
-from refimpl.operators import BOUNDARIES
-from refimpl.potentials import make_potential
+from refimpl.paper.operators import BOUNDARIES
+from refimpl.paper.potentials import make_potential
+from refimpl.verification.builders import OPERATORS
+from refimpl.verification.crosscheck import Question, random_case, shrink
+from refimpl.verification.crosscheck.generation import POTENTIALS, planned
+from refimpl.verification.crosscheck.posed import MARGIN, why_ill_posed
+from refimpl.verification.crosscheck.shrinking import smaller_cases
+from refimpl.verification.crosscheck.variants import with_arrays
 
 
 def test_40_seeds_hold_every_setting():
@@ -124,17 +125,17 @@ def test_two_fixed_points_are_ill_posed():
 def test_problem_has_defaults_filled_in_and_memory_of_its_own():
     case = replace(kinked(), potential_parameters={})
     case = replace(case, arrays={k: x for k, x in case.arrays.items() if k not in ("b", "weights")})
-    problem = Problem.from_case(case)
+    problem = Question.from_case(case)
     assert problem.potential_parameters == {"threshold": 0.1}
     assert not problem.b.any() and (problem.weights == 1).all()
     assert (problem.C is None) == case.tied
     assert problem.A is not case.arrays["A"] and not np.shares_memory(problem.A, case.arrays["A"])
     masked = next(c for c in map(random_case, range(20)) if c.operator == "mask")
-    assert Problem.from_case(masked).mask.dtype == np.float64
+    assert Question.from_case(masked).mask.dtype == np.float64
 
 
 def test_problem_arrays_go_through_the_conversion():
-    problem = Problem.from_case(random_case(0), asarray=lambda x: ("own", x))
+    problem = Question.from_case(random_case(0), asarray=lambda x: ("own", x))
     assert problem.A[0] == "own" and problem.matrix is None or problem.matrix[0] == "own"
 
 

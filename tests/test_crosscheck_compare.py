@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from refimpl import cli
-from refimpl.cases import evaluate, write_case
-from refimpl.crosscheck import as_text, compare, diagnosis, random_case, smallest
+from refimpl.verification.cases import evaluate, write_case
+from refimpl.verification.crosscheck import as_text, compare, diagnosis, random_case, smallest
 
 MODULE = """
 from planted import DoubleEnergy, ReferenceBackend

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from refimpl.checks import dense_matrix
-from refimpl.checks.dense import (
+from refimpl.verification.checks import dense_matrix
+from refimpl.verification.checks.dense_matrices import (
     analysis_matrix,
     convolution_matrix,
     correlation_matrix,

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refimpl.checks import complex_step, dense_outputs
-from refimpl.checks.oracle import (
+from refimpl.results import NotConvergedError
+from refimpl.verification.checks import complex_step, dense_outputs
+from refimpl.verification.checks.oracle import (
     dense_model,
     dense_parameters,
     displacement,
@@ -16,7 +17,6 @@ from refimpl.checks.oracle import (
     rounding_level,
     step,
 )
-from refimpl.results import NotConvergedError
 from strategies import BOUNDARIES, boundaries, generator, seeds
 
 OPERATORS = ("identity", "mask", "convolution", "matrix")
@@ -290,50 +290,16 @@ def torch():
     module.set_num_threads(threads)
 
 
-def torch_case(torch, case, arrays, phi):
-    """T(u, A, C, b, weights) of a case in torch; Cᵀ and σ by autodiff."""
-    t = {name: torch.tensor(x) for name, x in arrays.items()}
-    modes = {"periodic": "circular", "reflect": "reflect", "replicate": "replicate"}
+def torch_question(case, arrays):
+    """The backend in torch, and what it is asked: √(z² + 0.01) for φ."""
+    from refimpl.verification.backends.torch_backend import TorchBackend
+    from refimpl.verification.question import ARRAYS, SETTINGS, Question
 
-    def pad(x, boundary):
-        if boundary == "zero":
-            return torch.nn.functional.pad(x, (1, 1, 1, 1))
-        if boundary == "symmetric":  # of one pixel, this is replication
-            boundary = "replicate"
-        return torch.nn.functional.pad(x, (1, 1, 1, 1), mode=modes[boundary])
-
-    def analysis(A, x):
-        if case["analysis"] == "dense":
-            return x.flatten(1) @ A.T
-        return torch.nn.functional.conv2d(pad(x, case["boundary"]), A)
-
-    def forward(x):
-        if case["operator"] == "identity":
-            return x
-        if case["operator"] == "mask":
-            return t["mask"] * x
-        if case["operator"] == "matrix":
-            return x.flatten(1) @ t["matrix"].T
-        kernel = t["kernel"].flip((0, 1)).expand(x.shape[1], 1, 3, 3)
-        padded = pad(x, case["operator_boundary"])
-        return torch.nn.functional.conv2d(padded, kernel, groups=x.shape[1])
-
-    def adjoint(linear, x, z):
-        at = torch.zeros_like(x, requires_grad=True)
-        return torch.autograd.grad((linear(at) * z).sum(), at, create_graph=True)[0]
-
-    def per_filter(b, z):
-        return b.reshape(1, -1, *(1,) * (z.ndim - 2))
-
-    def step_(u, A, C, b, weights):
-        z = analysis(A, u)
-        z = z + per_filter(b, z)
-        s = torch.autograd.grad(phi(z).sum(), z, create_graph=True)[0]
-        field = case["gamma"] * adjoint(lambda x: analysis(C, x), u, per_filter(weights, z) * s)
-        data = case["lam"] * adjoint(forward, u, forward(u) - t["y"])
-        return u - case["tau"] * (data + field)
-
-    return step_, t
+    backend = TorchBackend()
+    settings = case | {"potential": "smoothed_l1", "potential_parameters": {"nu": 0.1}}
+    settings = {name: settings.get(name) for name in SETTINGS}
+    own = {name: backend.asarray(arrays[name]) for name in ARRAYS if name in arrays}
+    return backend, Question(**settings, **own)
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -350,12 +316,12 @@ def test_outputs_are_those_of_autodiff(torch, boundary, operator, analysis, tied
     case = description(operator, analysis, boundary, tied)
     arrays = inputs(case, seed=1)
     outputs = dense_outputs(case, arrays, SMOOTHED_L1)
-    step_, t = torch_case(torch, case, arrays, lambda z: torch.sqrt(z**2 + 0.01))
+    backend, p = torch_question(case, arrays)
+    t = {name: torch.tensor(x) for name, x in arrays.items()}
     names = ["A", "b", "weights"] + ([] if tied else ["C"])
 
     def T(u, *values):
-        given_ = dict(zip(names, values))
-        return step_(u, given_["A"], given_.get("C", given_["A"]), given_["b"], given_["weights"])
+        return backend.step(p, dict(zip(names, values)), u)
 
     theta = [t[name] for name in names]
     assert close(outputs["map"], T(t["u"].requires_grad_(), *theta).detach().numpy(), 1e-12)

@@ -1,10 +1,10 @@
 """Causes are put in order: what is seen, what predicts the numbers, what may be a consequence."""
 
-from refimpl.crosscheck import as_text, diagnosis, random_case, results
-from refimpl.crosscheck.calls import Finding
-from refimpl.crosscheck.judge import judge
-from refimpl.crosscheck.reference import make_reference
-from refimpl.crosscheck.results import Record
+from refimpl.verification.crosscheck import as_text, diagnosis, random_case, records
+from refimpl.verification.crosscheck.calls import Finding
+from refimpl.verification.crosscheck.judge import judge
+from refimpl.verification.crosscheck.records import Record
+from refimpl.verification.crosscheck.reference import make_reference
 
 
 def test_nothing_of_other_images_explains_a_wrong_single_one():
@@ -30,8 +30,8 @@ def test_causes_that_explain_some_outputs_only_are_named_with_their_share():
 
 
 def test_later_stage_without_a_cause_of_its_own_may_come_from_the_first():
-    first = results.StageReport("apply", "DISAGREES", causes=("sign",))
-    later = results.StageReport("fixed_point", "DISAGREES", causes=("too_few_forward_iterations",))
+    first = records.StageReport("apply", "DISAGREES", causes=("sign",))
+    later = records.StageReport("fixed_point", "DISAGREES", causes=("too_few_forward_iterations",))
     assert diagnosis.inheriting(later, first).inherits == "apply"
     other = later._replace(causes=("factor_two",))
     assert diagnosis.inheriting(other, first) == other
@@ -46,10 +46,10 @@ def test_causes_that_predict_the_same_numbers_are_called_ambiguous():
     assert diagnosis.rivals(("times_batch", "factor:filters"), found) == ("factor:filters",)
     assert diagnosis.rivals(("stale_state", "times_batch"), found) == ()
     assert diagnosis.rivals(("jacobian_free",), findings("jacobian_free")) == ()
-    stage = results.StageReport(
+    stage = records.StageReport(
         "vjp", "DISAGREES", causes=("times_batch",), ambiguous=("factor:filters",), explanation="x"
     )
-    text = as_text(results.Report("mine", 0, "float64", 1, 1, 0.0, (stage,), {}))
+    text = as_text(records.Report("mine", 0, "float64", 1, 1, 0.0, (stage,), {}))
     assert "times_batch (ambiguous)" in text and "factor:filters: the reference times" in text
     assert text.endswith("first wrong stage: vjp (times_batch or factor:filters)")
 

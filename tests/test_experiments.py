@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refimpl.equilibrium.norms import operator_norm
 from refimpl.experiments import (
     EXPERIMENTS,
     METHODS,
@@ -18,10 +19,9 @@ from refimpl.experiments import (
     summarize,
     with_paper_solvers,
 )
-from refimpl.experiments.setup import total_variation_filters
-from refimpl.operators import FilterBank
-from refimpl.operators.banks import Analysis
-from refimpl.operators.spectral_norm import operator_norm
+from refimpl.paper.filters import total_variation_filters
+from refimpl.paper.operators import FilterBank
+from refimpl.paper.operators.banks import Analysis
 from strategies import generator, normal
 
 

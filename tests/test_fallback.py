@@ -1,5 +1,7 @@
 """One solver and another for what it leaves: whose outcome an image gets, and what is said."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -13,11 +15,13 @@ def outcome(residuals, tol=1e-6, mark=0.0):
     """A result with these residuals, at images that are all `mark`."""
     r = np.array(residuals)
     x = np.full((len(r), 3), mark)
-    return SolverResult(x, r <= tol, np.full(len(r), 5), r, 7, 9, r[None], f"solver {mark:g}")
+    advice = tuple("" if good else f"advice {mark:g}" for good in r <= tol)
+    tols, count = np.full(len(r), tol), np.full(len(r), 5)
+    return SolverResult(x, r <= tol, count, r, 7, 9, r[None], f"solver {mark:g}", tols, advice)
 
 
 def broken():
-    raise BreakdownError("curvature is negative")
+    raise BreakdownError("curvature of {image} is negative", 3)
 
 
 def never():
@@ -26,7 +30,7 @@ def never():
 
 def test_a_first_solver_that_converges_is_enough():
     result = with_fallback("first", lambda: outcome([1e-7, 1e-8]), never)
-    assert result.all_converged and result.message == "first; solver 0"
+    assert result.all_converged and result.method == "solver 0"
 
 
 def test_residuals_at_rounding_are_enough_and_not_called_converged():
@@ -42,7 +46,8 @@ def test_an_image_gets_the_outcome_that_converged_or_the_smaller_residual():
     np.testing.assert_array_equal(result.residuals, [1e-7, 1e-7, 1e-3, 1e-4])
     assert result.converged.tolist() == [True, True, False, False]
     assert (result.evaluations, result.products) == (14, 18)
-    assert result.message == "first; solver 1; then solver 2"
+    assert result.method == "solver 1, then solver 2"
+    assert result.advice == ("", "", "advice 1", "advice 2")
 
 
 def test_an_image_at_rounding_keeps_its_outcome_whatever_the_others_do():
@@ -53,15 +58,25 @@ def test_an_image_at_rounding_keeps_its_outcome_whatever_the_others_do():
 
 def test_a_first_solver_that_breaks_down_is_replaced():
     result = with_fallback("first", broken, lambda: outcome([1e-7]))
-    assert result.message == "first broke down (curvature is negative); solver 0"
+    assert result.method == "first, then solver 0"
+    assert result.notes == ("first broke down (curvature of an image is negative)",)
 
 
 def test_a_second_solver_that_breaks_down_loses_nothing():
     result = with_fallback("first", lambda: outcome([1e-3], mark=1.0), broken)
     assert result.x[0, 0] == 1 and not result.all_converged
-    assert result.message == "first; solver 1; then curvature is negative"
+    assert result.method == "solver 1" and result.advice == ("advice 1",)
+    assert result.message.endswith("; its fallback broke down (curvature of an image is negative)")
 
 
 def test_two_that_break_down_raise():
     with pytest.raises(BreakdownError):
         with_fallback("first", broken, broken)
+
+
+def test_a_breakdown_names_its_image_and_keeps_it_through_pickle():
+    error = BreakdownError("residual of {image} is {nan}", 1).advising("reduce tau")
+    assert str(error) == "residual of image 1 is {nan}; reduce tau"
+    assert str(error.within(slice(4, 6))) == "residual of image 5 is {nan}; reduce tau"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(BreakdownError("M is singular").within(slice(4, 6))) == "M is singular"

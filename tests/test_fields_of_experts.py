@@ -1,25 +1,23 @@
 """Fields of experts: closed forms and torch, ties, batches, precisions and bad input."""
 
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refimpl.checks import complex_step, jvp_vjp
-from refimpl.fields_of_experts import (
-    FieldsOfExperts,
-    TiedFieldsOfExperts,
-    definition,
-    make_field,
-)
-from refimpl.fields_of_experts.jacobians import ResponseJacobian, StencilJacobian
-from refimpl.operators import DenseBank, FilterBank
-from refimpl.operators.padding import index_map
-from refimpl.parameters import make_parameters
-from refimpl.potentials import POTENTIALS, LogCosh, Quadratic
-from refimpl.vectors import dot
+from refimpl.engine.field import Field, TiedField, make_field
+from refimpl.engine.jacobians import ResponseJacobian, StencilJacobian
+from refimpl.kernels.vectors import dot
+from refimpl.paper import equations
+from refimpl.paper.operators import DenseBank, FilterBank
+from refimpl.paper.operators.padding import index_map
+from refimpl.paper.parameters import make_parameters
+from refimpl.paper.potentials import POTENTIALS, LogCosh, Quadratic
+from refimpl.paper.problem import FieldOfExperts
+from refimpl.verification.checks import complex_step, jvp_vjp
 from strategies import boundaries, filter_shapes, generator, image_shapes, normal, precisions, seeds
 
 EPS = np.finfo(float).eps
@@ -30,7 +28,7 @@ def random_field(bank, rng, *, tied=True, potential=None, dtype=np.float64):
     A, C = (normal(rng, bank.coefficients_shape, dtype) for _ in range(2))
     b, weights = (normal(rng, (F,), dtype) for _ in range(2))
     theta = make_parameters(A, None if tied else C, b=b, weights=weights, gamma=0.7)
-    return make_field(bank, potential or LogCosh(), theta)
+    return make_field(FieldOfExperts(bank, potential or LogCosh(), theta))
 
 
 def small_banks(boundary="symmetric"):
@@ -54,7 +52,7 @@ def test_quadratic_field_of_one_pixel_filters_has_a_closed_form():
     rng = generator(0)
     u, a, b, w = normal(rng, (2, 1, 3, 4)), normal(rng, (3,)), normal(rng, (3,)), normal(rng, (3,))
     theta = make_parameters(a.reshape(3, 1, 1, 1), b=b, weights=w, gamma=2.0)
-    field = make_field(FilterBank((1, 3, 4), (3, 1, 1), "zero"), Quadratic(), theta)
+    field = make_field(FieldOfExperts(FilterBank((1, 3, 4), (3, 1, 1), "zero"), Quadratic(), theta))
     z = a * u[:, 0, ..., None] + b
     energy = 2 * np.sum(w * z**2 / 2, axis=(1, 2, 3))
     np.testing.assert_allclose(field.energy(u), energy, rtol=rounding(u))
@@ -95,7 +93,7 @@ def test_tied_field_is_the_autodiff_of_its_energy(potential):
     bank = small_banks("reflect")[0]
     rng = generator(1)
     field = random_field(bank, rng, potential=POTENTIALS[potential]())
-    theta, (u, v) = field.parameters, normal(rng, (2, 2, 2, 4, 5))
+    theta, (u, v) = field.experts.theta, normal(rng, (2, 2, 2, 4, 5))
     arrays = [
         torch.tensor(x, requires_grad=True)
         for x in (u, theta.A, theta.b, theta.weights, theta.gamma)
@@ -121,10 +119,11 @@ def test_derivatives_hold_for_every_shape(shape, data, boundary, tied, seed):
     field = random_field(bank, rng, tied=tied)
     u, v, q = normal(rng, (3, *shape))
     lin = field.linearize(u)
-    assert complex_step(field.value, lin.jvp, u, v).passed
+    assert complex_step(partial(equations.field, field.experts), lin.jvp, u, v).passed
     assert jvp_vjp(lin.jvp, lin.vjp, v, q).passed
     if tied:
-        assert complex_step(field.energy, lambda d: dot(lin.value, d), u, v).passed
+        R = partial(equations.regulariser, field.experts)
+        assert complex_step(R, lambda d: dot(lin.value, d), u, v).passed
 
 
 # The tie
@@ -136,7 +135,7 @@ def test_tied_gradient_is_sum_of_untied_gradients(shape, data, boundary, seed):
     rng = generator(seed)
     bank = FilterBank(shape[1:], (filters[0], *filters[2:]), boundary)
     tied = random_field(bank, rng)
-    untied = make_field(bank, tied.potential, tied.parameters.untie())
+    untied = make_field(tied.experts.with_theta(tied.experts.theta.untie()))
     u, q = normal(rng, (2, *shape))
     given, apart = (field.linearize(u).params_vjp(q) for field in (tied, untied))
     expected = apart.A + apart.C
@@ -150,8 +149,8 @@ def test_only_the_tied_field_has_an_energy_and_a_hessian():
     bank = small_banks()[0]
     tied, untied = random_field(bank, rng), random_field(bank, rng, tied=False)
     u = normal(rng, (1, 2, 4, 5))
-    assert isinstance(tied, TiedFieldsOfExperts)
-    assert type(untied) is FieldsOfExperts
+    assert isinstance(tied, TiedField)
+    assert type(untied) is Field
     assert not hasattr(untied, "energy")
     assert not hasattr(untied.linearize(u), "hvp")
 
@@ -227,7 +226,7 @@ def test_gradients_have_the_shapes_of_the_parameters():
         field = random_field(bank, rng, tied=False)
         u = normal(rng, (2, 2, 4, 5))
         gradient = field.linearize(u).params_vjp(u)
-        shapes = {name: x.shape for name, x in field.parameters.items()}
+        shapes = {name: x.shape for name, x in field.experts.theta.items()}
         assert {name: x.shape for name, x in gradient.items()} == shapes
 
 
@@ -241,9 +240,8 @@ def test_a_linearization_is_immutable():
 def test_gamma_multiplies_everything():
     rng = generator(8)
     field = random_field(small_banks()[0], rng)
-    doubled = make_field(
-        field.bank, field.potential, replace(field.parameters, gamma=np.array(1.4))
-    )
+    theta = replace(field.experts.theta, gamma=np.array(1.4))
+    doubled = make_field(field.experts.with_theta(theta))
     u = normal(rng, (1, 2, 4, 5))
     assert np.allclose(doubled.value(u), 2 * field.value(u), rtol=rounding(u), atol=0)
     assert np.allclose(doubled.energy(u), 2 * field.energy(u), rtol=rounding(u), atol=0)
@@ -280,7 +278,7 @@ def test_images_of_another_size_are_refused():
 
 def test_parameters_of_another_bank_are_refused():
     with pytest.raises(ValueError, match=r"A: shape is \(3, 2, 3, 3\), the bank expects"):
-        make_field(small_banks()[0], LogCosh(), np.ones((3, 2, 3, 3)))
+        FieldOfExperts(small_banks()[0], LogCosh(), np.ones((3, 2, 3, 3)))
 
 
 # The Jacobian as a stencil
@@ -299,8 +297,8 @@ def test_stencil_is_the_jacobian_by_responses(size, filters, boundary, tied, dty
     field = one_channel_field((1, *size), filters, boundary, tied, rng, dtype)
     u, v = normal(rng, (2, 2, 1, *size), dtype)
     stencil = field.linearize(u).jacobian
-    theta, (_, d) = field.parameters, field.linearize(u).responses
-    responses = ResponseJacobian(definition, field.bank, theta, d)
+    theta, (_, d) = field.experts.theta, field.linearize(u).responses
+    responses = ResponseJacobian(field.experts.bank, theta, d)
     assert isinstance(stencil, StencilJacobian)
     largest = np.abs(d).max() * np.linalg.norm(theta.A) * np.linalg.norm(theta.synthesis)
     bound = 64 * np.finfo(dtype).eps * np.sqrt(d.size) * largest
@@ -346,4 +344,4 @@ def test_parameters_of_another_number_of_filters_are_refused(name):
     parameters = make_parameters(np.ones((2, 1, 3, 3)), np.ones((2, 1, 3, 3)))
     wrong = replace(parameters, **{name: np.ones(1)})
     with pytest.raises(ValueError, match=rf"{name}: shape is \(1,\), the bank expects"):
-        make_field(bank, LogCosh(), wrong)
+        FieldOfExperts(bank, LogCosh(), wrong)

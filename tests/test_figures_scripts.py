@@ -3,10 +3,13 @@
 Not here: training (`test_experiments`) and what the figures look like.
 """
 
+import ast
+from graphlib import TopologicalSorter
 from importlib import import_module
 
 import numpy as np
 import pytest
+from architecture import ROOMS_WITH_A_DOOR, ROOT, imports, parse
 
 from figures import draw, saved, studies
 from figures.scripts import filters, losses, noise_levels, normalization, reconstructions, table
@@ -15,7 +18,7 @@ from figures.studies import normalization as normalization_study
 from figures.studies import robustness as robustness_study
 from refimpl.experiments import METHODS, Run, get_experiment, load_run, save_run, set_up
 from refimpl.experiments.runs import ARRAYS
-from refimpl.parameters import make_parameters
+from refimpl.paper.parameters import make_parameters
 
 NAME = "dense-denoising-relu-0.1"
 LOSSES = {  # of each epoch; the last of bilevel is a failed evaluation
@@ -53,6 +56,31 @@ def output(tmp_path):
     for method, values in LOSSES.items():
         save_run(tmp_path / "runs" / f"{NAME}-{method}.npz", synthetic_run(method, values))
     return tmp_path
+
+
+def test_modules_import_each_other_without_a_circle():
+    modules = parse(ROOT / "figures")
+    names = {module.name for module in modules}
+    graph = {module.name: set(imports(module, names, "figures")) for module in modules}
+    TopologicalSorter(graph).prepare()
+
+
+def test_rooms_of_the_package_are_entered_by_their_doors():
+    names = {module.name for module in parse(ROOT / "refimpl")}
+    for module in parse(ROOT / "figures"):
+        for target in imports(module, names):
+            assert not target.startswith(tuple(f"{room}." for room in ROOMS_WITH_A_DOOR)), module
+
+
+def test_no_class_has_the_name_of_another():
+    classes = [
+        node.name
+        for folder in ("figures", "refimpl")
+        for module in parse(ROOT / folder)
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert len(classes) == len(set(classes)), sorted(classes)
 
 
 @pytest.mark.parametrize("name", draw.SCRIPTS)

@@ -17,14 +17,13 @@ from figures.studies import (
     tolerance,
     trained,
 )
-from refimpl.certificates import monotonicity
-from refimpl.equilibrium import reconstruct
-from refimpl.models import Model
-from refimpl.objective import Objective
-from refimpl.operators import FilterBank, Identity
-from refimpl.parameters import make_parameters
-from refimpl.potentials import LogCosh
+from figures.task import Task
+from refimpl import FilterBank, Identity, make_parameters, reconstruct
+from refimpl.equilibrium.certificates import monotonicity
+from refimpl.paper.potentials import LogCosh
 from refimpl.solvers import anderson, picard
+from refimpl.training.model import Model
+from refimpl.training.objective import Objective
 
 SHAPE, LAM, TAU = (1, 12, 12), 18.156, 1 / 800
 MODEL = Model(Identity(SHAPE), FilterBank(SHAPE, (5, 3, 3)), LogCosh(100.0), LAM, TAU)
@@ -39,7 +38,7 @@ def problem(tied=True):
     A[0, 0, 1:, 1] = A[1, 0, 1, 1:] = (-0.9, 0.9)
     C = None if tied else A + 0.02 * rng.standard_normal(A.shape)
     step = MODEL.step(make_parameters(A, C), truth + 0.1 * rng.standard_normal(truth.shape))
-    return trained.Problem(step, truth)
+    return Task("", step, truth)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def curves(tied):
 @pytest.fixture(scope="module")
 def checks(tied):
     rng = np.random.default_rng(0)
-    theta, y = tied.step.field.parameters, tied.step.datafit.y
+    theta, y = tied.step.problem.theta, tied.step.problem.y
     objective = Objective(MODEL, tied.truth, y, gradient_checks.EXACT)
     loss = gradient_checks.loss_remainders(objective, theta, rng)
     return loss, *gradient_checks.energy_remainders(tied.step, rng)
@@ -140,10 +139,7 @@ def test_remainders_have_slopes_two_two_and_three(checks):
 
 
 def test_complex_step_is_flat_at_rounding_and_differences_are_not(tied):
-    step = tied.step
-    results = gradient_checks.difference_errors(
-        step.field, step.datafit.y, np.random.default_rng(0)
-    )
+    results = gradient_checks.difference_errors(tied.step, np.random.default_rng(0))
     small = results["differences/steps"] <= 1e-11
     assert results["differences/complex"][small].max() < 1e-13
     for name in ("forward", "central"):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from refimpl.kernels.vectors import norm
 from refimpl.results import BreakdownError
 from refimpl.solvers import anderson, picard
 from refimpl.solvers.fixed_point import mixing_weights
-from refimpl.vectors import norm
 
 EPS = np.finfo(float).eps
 SOLVERS = (picard, anderson)
@@ -27,47 +27,11 @@ def contraction(factors, n=30, dtype=np.float64, seed=0):
     ), exact
 
 
-def nonlinear(u):
-    """A contraction without exact fixed point in floating point, image by image."""
-    return np.cos(u) / (1 + np.arange(len(u))[:, None, None]) + 0.1
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_tolerance_is_the_relative_residual_at_the_result(solver):
-    apply, _ = contraction([0.5, 0.9])
-    u0 = np.ones((2, 30))
-    result = solver(apply, u0, tol=1e-7)
-    measured = norm(apply(result.x) - result.x) / np.maximum(norm(result.x), norm(u0))
-    assert result.all_converged and (measured <= 1e-7).all()
-    assert np.array_equal(measured, result.residuals)
-    # The row before the last is still above it for the image that took longest.
-    slowest = result.iterations.argmax()
-    assert result.history[-2, slowest] > 1e-7
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_fixed_point_is_that_of_the_dense_solve(solver):
-    factors = np.array([0.3, 0.9, 0.97])
-    apply, exact = contraction(factors)
-    result = solver(apply, np.zeros((3, 30)), tol=1e-12)
-    # ‖u − u*‖ ≤ ‖T(u) − u‖ / (1 − q), and rounding of the dense solve in the same proportion.
-    bound = (1e-12 + 30 * EPS) * norm(result.x) / (1 - factors)
-    assert result.all_converged
-    assert (norm(result.x - exact) <= bound).all()
-
-
 def test_picard_contracts_by_the_largest_eigenvalue():
     apply, _ = contraction([0.9])
     history = picard(apply, np.zeros((1, 30)), tol=1e-12).history[:, 0]
     # The slowest mode alone remains: the next eigenvalue is smaller by (1 − 0.95/29)^100.
     assert history[-1] / history[-2] == pytest.approx(0.9, rel=1e-3)
-
-
-def test_one_evaluation_per_iteration():
-    calls = []
-    apply, _ = contraction([0.5])
-    result = picard(lambda u: calls.append(1) or apply(u), np.zeros((1, 30)))
-    assert len(calls) == result.evaluations == result.iterations[0] + 1 == len(result.history)
 
 
 def test_anderson_with_full_memory_solves_linear_problem_in_one_step_per_dimension():
@@ -129,9 +93,7 @@ def test_mixing_weights_solve_the_bordered_system():
         np.testing.assert_allclose(mixing_weights(gram, ridge, False)[k], expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "broken", [np.zeros((3, 3)), np.full((3, 3), np.nan), np.full((3, 3), np.inf)]
-)
+@pytest.mark.parametrize("broken", [np.full((3, 3), value) for value in (0, 1, np.nan, np.inf)])
 def test_singular_small_system_gives_a_plain_step_for_its_image_only(broken):
     rng = np.random.default_rng(4)
     F = rng.standard_normal((3, 5))
@@ -141,15 +103,9 @@ def test_singular_small_system_gives_a_plain_step_for_its_image_only(broken):
     np.testing.assert_array_equal(weights[0], mixing_weights(gram[:1], 1e-300, False)[0])
 
 
-def test_linearly_dependent_residuals_give_a_plain_step():
-    gram = np.ones((1, 3, 3))
-    np.testing.assert_array_equal(mixing_weights(gram, 1e-30, False)[0], [0, 0, 1])
-
-
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("shape", [(4, 3, 5), (3, 101, 97)])
-def test_result_does_not_depend_on_the_batch(solver, shape):
-    rng = np.random.default_rng(1)
+def test_large_images_do_not_depend_on_the_batch(solver):
+    rng, shape = np.random.default_rng(1), (3, 101, 97)
     rates = np.linspace(0.1, 0.9, shape[0])[:, None, None]
     offsets, u0 = rng.standard_normal(shape), rng.standard_normal(shape)
     together = solver(lambda u: rates * np.sin(u) + offsets, u0, tol=1e-9)
@@ -179,14 +135,6 @@ def test_converged_images_are_frozen(solver):
         assert np.array_equal(u[0], result.x[0]) and r[0] == result.residuals[0]
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_start_at_the_fixed_point_takes_no_iteration(solver):
-    u0 = np.zeros((2, 3))
-    result = solver(lambda u: u / 2, u0)
-    assert result.all_converged and (result.iterations == 0).all() and (result.residuals == 0).all()
-    assert result.x is not u0 and np.array_equal(result.x, u0)
-
-
 def test_zero_start_has_infinite_relative_residual_and_goes_on():
     result = picard(lambda u: u / 2 + 1, np.zeros((1, 3)))
     assert result.history[0, 0] == np.inf and result.all_converged
@@ -198,14 +146,6 @@ def test_reference_replaces_the_size_of_the_iterate():
     for solver in SOLVERS:
         result = solver(apply, np.zeros((1, 30)), tol=1e-6, reference=reference)
         assert result.residuals[0] == norm(apply(result.x) - result.x)[0] / 1e-3 <= 1e-6
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_too_few_iterations_is_reported(solver):
-    apply, _ = contraction([0.9])
-    result = solver(apply, np.zeros((1, 30)), tol=1e-12, max_iterations=3)
-    assert not result.all_converged and result.iterations[0] == 3
-    assert "raise max_iterations above 3" in result.message and "1e-12" in result.message
 
 
 def test_cycle_is_reported_with_the_remedy():
@@ -252,21 +192,11 @@ def test_nan_raises_only_for_the_image_that_still_runs():
     assert result.converged[0] and np.array_equal(result.x[0], np.ones(3))
 
 
-@pytest.mark.parametrize(
-    "options, error, match",
-    [
-        ({"tol": 0.0}, ValueError, "tol"),
-        ({"tol": np.nan}, ValueError, "tol"),
-        ({"max_iterations": 0}, ValueError, "max_iterations"),
-        ({"max_iterations": 2.5}, ValueError, "max_iterations"),
-        ({"reference": np.ones(3)}, ValueError, "reference"),
-        ({"reference": -np.ones(2)}, ValueError, "reference"),
-    ],
-)
+@pytest.mark.parametrize("reference", [np.ones(3), -np.ones(2)])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_bad_options_are_refused(solver, options, error, match):
-    with pytest.raises(error, match=match):
-        solver(lambda u: u / 2, np.ones((2, 3)), **options)
+def test_bad_references_are_refused(solver, reference):
+    with pytest.raises(ValueError, match="reference"):
+        solver(lambda u: u / 2, np.ones((2, 3)), reference=reference)
 
 
 @pytest.mark.parametrize(
@@ -281,20 +211,6 @@ def test_bad_options_are_refused(solver, options, error, match):
 def test_bad_anderson_options_are_refused(options, match):
     with pytest.raises(ValueError, match=match):
         anderson(lambda u: u / 2, np.ones((2, 3)), **options)
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_bad_arrays_are_refused(solver):
-    with pytest.raises(ValueError, match="batch axis"):
-        solver(lambda u: u, np.ones(3))
-    with pytest.raises(ValueError, match="NaN"):
-        solver(lambda u: u, np.full((1, 3), np.nan))
-    with pytest.raises(TypeError, match="int"):
-        solver(lambda u: u, np.ones((1, 3), int))
-    with pytest.raises(TypeError, match="float64, expected float32"):
-        solver(lambda u: u.astype(np.float64), np.ones((1, 3), np.float32))
-    with pytest.raises(ValueError, match="returned shape"):
-        solver(lambda u: u[:, :2], np.ones((1, 3)))
 
 
 def test_anderson_with_the_exact_preconditioner_takes_one_step_and_keeps_its_residual():

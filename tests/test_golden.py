@@ -10,16 +10,23 @@ from case_factory import make_case
 from golden_copies import TIED, UNTIED, change_digit, change_outputs, copy_case, output_names
 
 from refimpl import cli
-from refimpl.backends import make_backend
-from refimpl.cases import evaluate
-from refimpl.cases.case import ANALYSES, OPERATORS, build_step
-from refimpl.cases.golden import RECIPES, SUITE, draw, golden_checks, read_suite, shortcomings
-from refimpl.cases.golden.checks import GoldenCase, compare, rounding_errors
-from refimpl.cases.golden.generate import KINK_MARGIN, MIN_GAP, candidate, singular_gap
-from refimpl.fields_of_experts.definition import preactivation
-from refimpl.operators import BOUNDARIES, FilterBank
-from refimpl.potentials import POTENTIALS
+from refimpl.paper import equations
+from refimpl.paper.operators import BOUNDARIES, FilterBank
+from refimpl.paper.potentials import POTENTIALS
 from refimpl.storage import npz_bytes, read_arrays
+from refimpl.verification.backends import make_backend
+from refimpl.verification.cases import evaluate
+from refimpl.verification.cases.case import ANALYSES, OPERATORS, build_step
+from refimpl.verification.cases.golden import (
+    RECIPES,
+    SUITE,
+    draw,
+    golden_checks,
+    read_suite,
+    shortcomings,
+)
+from refimpl.verification.cases.golden.generate import KINK_MARGIN, MIN_GAP, candidate, singular_gap
+from refimpl.verification.cases.golden.outputs import GoldenCase, compare, rounding_errors
 
 # torch compiles parts of itself with an interface that it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -35,14 +42,13 @@ def suite():
 
 
 def by_torch_oracle(case):
-    """Outputs by autodiff and dense solves, without the package."""
-    torch = pytest.importorskip(
+    """Outputs by autodiff and dense solves."""
+    pytest.importorskip(
         "torch", reason="golden outputs are witnessed by torch autodiff; install refimpl[backends]"
     )
     import torch_oracle
 
-    torch.set_num_threads(1)
-    return torch_oracle.Oracle(case.description(), case.arrays).outputs()
+    return torch_oracle.oracle_outputs(case)
 
 
 def by_backend(framework, **options):
@@ -174,7 +180,7 @@ def test_kinks_and_ill_conditioning_are_shortcomings():
     case = candidate(RECIPES[TIED], np.random.default_rng(0))
     assert shortcomings(case, evaluate(case)) == []
     step = build_step(case)
-    z = preactivation(step.field.bank, step.field.parameters, case.arrays["u"])
+    z = equations.responses(step.problem, case.arrays["u"])
     near = np.full_like(case.arrays["b"], KINK_MARGIN / 2) - z[0, :, 0, 0]
     kinked = replace(case, arrays=case.arrays | {"b": case.arrays["b"] + near})
     assert any("responses at u come" in s for s in shortcomings(kinked, evaluate(kinked)))
@@ -256,7 +262,7 @@ def test_rounding_errors_are_large_at_kinks_and_for_weak_data():
     case = make_case("half_squared_relu", size=(3, 3))
     ordinary = rounding_errors(case, evaluate(case))
     step = build_step(case)
-    z = preactivation(step.field.bank, step.field.parameters, case.arrays["u"])
+    z = equations.responses(step.problem, case.arrays["u"])
     at_kink = replace(case, arrays=case.arrays | {"b": case.arrays["b"] - z[0, :, 0, 0]})
     assert ordinary["jvp"] < 1e-12 and rounding_errors(at_kink, evaluate(at_kink))["jvp"] > 1e-3
     weak = replace(case, lam=1e-4)

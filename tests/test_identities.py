@@ -7,32 +7,33 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import refimpl.fields_of_experts
-import refimpl.maps
-import refimpl.operators
-import refimpl.potentials
-from refimpl import implicit, kernels
-from refimpl.datafit import DataFit
-from refimpl.fields_of_experts import FieldLinearization, definition, fused
-from refimpl.identities import (
+import refimpl.engine
+import refimpl.engine.step
+import refimpl.paper.operators
+import refimpl.paper.potentials
+from refimpl import kernels
+from refimpl.engine.field import FieldLinearization, make_field
+from refimpl.engine.step import StepLinearization, TiedStep
+from refimpl.equilibrium import adjoint as implicit
+from refimpl.paper import equations
+from refimpl.paper.operators import BOUNDARIES, Convolution, FilterBank, Operator, Padding
+from refimpl.paper.operators.base import Composition, FromScipy, Multiple, Sum
+from refimpl.paper.parameters import Parameters
+from refimpl.paper.potentials import POTENTIALS, LogCosh
+from refimpl.results import Check
+from refimpl.training.normalization import Normalization
+from refimpl.verification.identities import (
     adjoints,
     all_checks,
-    bounds,
+    certified,
     fields,
-    linear,
-    normalization,
-    problems,
+    known_problems,
+    normalized,
+    operator_maps,
     registry,
     scalar,
     steps,
 )
-from refimpl.maps import StepLinearization
-from refimpl.normalization import Normalization
-from refimpl.operators import BOUNDARIES, Convolution, FilterBank, Operator, Padding
-from refimpl.operators.base import Composition, FromScipy, Multiple, Sum
-from refimpl.parameters import Parameters
-from refimpl.potentials import POTENTIALS, LogCosh
-from refimpl.results import Check
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,13 @@ def test_every_equation_has_checks(every_check, identity):
     assert any(check.name.startswith(identity) for check in every_check)
 
 
-@pytest.mark.parametrize("family", [linear, scalar], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("family", [operator_maps, scalar], ids=lambda f: f.__name__)
 def test_checks_repeat_bit_for_bit(family):
     assert list(family.checks(3)) == list(family.checks(3))
 
 
 def test_another_seed_gives_other_numbers_and_the_same_verdict():
-    one, other = list(linear.checks(0)), list(linear.checks(1))
+    one, other = list(operator_maps.checks(0)), list(operator_maps.checks(1))
     assert [check.name for check in one] == [check.name for check in other]
     assert [check.measured for check in one] != [check.measured for check in other]
     assert all(check.passed for check in other)
@@ -80,13 +81,13 @@ def registered_classes():
         x for build in (registry.operators, registry.fields, registry.steps) for _, x in build()
     ]
     objects += [x for build in (registry.banks, registry.potentials) for _, x in build()]
+    made = [make_field(experts) for _, experts in registry.fields()]
+    objects += made
     linearizations = [
-        x.linearize(np.zeros((registry.IMAGES, *x.bank.image_shape)))
-        for x in objects
-        if hasattr(x, "linearize") and hasattr(x, "bank")
+        x.linearize(np.zeros((registry.IMAGES, *x.experts.bank.image_shape))) for x in made
     ]
     linearizations += [
-        step.linearize(np.zeros((registry.IMAGES, *step.field.bank.image_shape)))
+        step.linearize(np.zeros((registry.IMAGES, *step.problem.bank.image_shape)))
         for _, step in registry.steps()
     ]
     return {type(x) for x in objects + linearizations}
@@ -102,7 +103,7 @@ def concrete_classes(module):
 
 def unregistered(modules, registered):
     found = {x for module in modules for x in concrete_classes(module)}
-    found |= {x for x in subclasses(Operator) if x.__module__.startswith("refimpl.")}
+    found |= {x for x in subclasses(Operator) if x.__module__.startswith("refimpl.paper.")}
     return sorted(x.__name__ for x in found - registered - {Operator})
 
 
@@ -111,10 +112,10 @@ def subclasses(x):
 
 
 PACKAGES = (
-    refimpl.operators,
-    refimpl.potentials,
-    refimpl.maps,
-    refimpl.fields_of_experts,
+    refimpl.paper.operators,
+    refimpl.paper.potentials,
+    refimpl.engine.field,
+    refimpl.engine.step,
 )
 
 
@@ -137,8 +138,8 @@ def test_the_registry_has_every_name():
             for tied in ("tied", "untied"):
                 assert f"{tied}, {form}, {potential}" in field_names
     assert {type(x) for _, x in registry.operators()} >= {Composition, FromScipy, Multiple, Sum}
-    operators = {made.description["operator"] for _, made in problems.problems()}
-    assert operators == set(problems.OPERATORS)
+    operators = {made.case.operator for _, made in known_problems.problems()}
+    assert operators == set(known_problems.OPERATORS)
 
 
 # Planted errors
@@ -146,7 +147,7 @@ def test_the_registry_has_every_name():
 
 def few(monkeypatch, family, builder, keep):
     """Let a family see only the objects whose names are kept; planting needs no more."""
-    module = adjoints if family is adjoints else bounds if family is bounds else registry
+    module = adjoints if family is adjoints else certified if family is certified else registry
     complete = getattr(module, builder)
 
     def some(seed=0):
@@ -161,7 +162,7 @@ def failures(family):
 
 def test_an_adjoint_with_the_kernel_not_flipped_is_found(monkeypatch):
     monkeypatch.setattr(Convolution, "adjoint", Convolution.matvec)
-    failed = failures(linear)
+    failed = failures(operator_maps)
     assert "dot test: convolution, symmetric" in failed
     assert "dot test: composition" in failed
     assert not any("matrix" in name or "mask" in name or "padding" in name for name in failed)
@@ -173,7 +174,7 @@ def test_a_padding_whose_adjoint_only_crops_is_found(monkeypatch):
         return z[:, :, rows : rows + H, columns : columns + W].copy()
 
     monkeypatch.setattr(Padding, "adjoint", crop)
-    failed = failures(linear)
+    failed = failures(operator_maps)
     assert "dot test: padding, symmetric" in failed
     assert "bilinear: filters, periodic (adjoint disagrees with the other two)" in failed
     assert not any("zero" in name for name in failed)
@@ -184,7 +185,7 @@ def test_a_mean_over_images_in_place_of_the_sum_is_found(monkeypatch):
     monkeypatch.setattr(
         FilterBank, "adjoint_filters", lambda self, u, z: right(self, u, z) / len(u)
     )
-    failed = failures(linear)
+    failed = failures(operator_maps)
     assert "bilinear: filters, zero (adjoint_filters disagrees with the other two)" in failed
     assert not any("dense" in name for name in failed)
 
@@ -221,18 +222,22 @@ def test_a_forgotten_gamma_is_found(monkeypatch):
 
     def wrong(self, q):
         gradient = right(self, q)
-        return replace(gradient, weights=gradient.weights / self.field.parameters.gamma)
+        return replace(gradient, weights=gradient.weights / self.field.experts.theta.gamma)
 
     monkeypatch.setattr(FieldLinearization, "params_vjp", wrong)
     few(monkeypatch, fields, "fields", "untied, dense rows, huber")
     name = "E6 in weights against E3, complex step: untied, dense rows, huber"
-    assert failures(fields) == [name]
+    assert failures(fields) == [name, "engine of E6: untied, dense rows, huber, in weights"]
 
 
 def test_a_cotangent_that_is_the_tangent_is_found_where_A_and_C_differ(monkeypatch):
     monkeypatch.setattr(FieldLinearization, "vjp", FieldLinearization.jvp)
     few(monkeypatch, fields, "fields", "dense rows, log_cosh")
-    assert failures(fields) == ["E5 against E4, dot test: untied, dense rows, log_cosh"]
+    failed = failures(fields)
+    assert failed == [
+        "E5 against E4, dot test: untied, dense rows, log_cosh",
+        "engine of E5: untied, dense rows, log_cosh",
+    ]
 
 
 def test_a_kernel_that_forgets_the_bias_is_found(monkeypatch):
@@ -244,19 +249,19 @@ def test_a_kernel_that_forgets_the_bias_is_found(monkeypatch):
     monkeypatch.setattr(kernels, "field", wrong)
     few(monkeypatch, fields, "fields", "untied, filters, zero, log_cosh")
     failed = failures(fields)
-    assert "kernel of E3: untied, filters, zero, log_cosh" in failed
+    assert "engine of E3: untied, filters, zero, log_cosh" in failed
     assert any("E4 against E3, Taylor: untied, filters, zero, log_cosh" in name for name in failed)
-    assert not any(name.startswith(("kernel of E4", "E6")) for name in failed)
+    assert not any(name.startswith(("engine of E4", "E6")) for name in failed)
 
 
 def test_half_the_energy_is_found(monkeypatch):
-    right = definition.energy
-    monkeypatch.setattr(fused, "energy", lambda *x: right(*x) / 2)
-    monkeypatch.setattr(definition, "energy", lambda *x: right(*x) / 2)
+    right = equations.regulariser
+    monkeypatch.setattr(equations, "regulariser", lambda *x: right(*x) / 2)
     few(monkeypatch, fields, "fields", "tied, filters, zero, quadratic")
     failed = failures(fields)
     assert "E3 against E2, complex step: tied, filters, zero, quadratic" in failed
-    assert not any("E4 against E3" in name or "kernel" in name for name in failed)
+    assert "engine of E2: tied, filters, zero, quadratic" in failed
+    assert not any("E4 against E3" in name for name in failed)
 
 
 def test_a_step_whose_vjp_forgets_the_data_is_found(monkeypatch):
@@ -269,22 +274,17 @@ def test_a_step_whose_vjp_forgets_the_data_is_found(monkeypatch):
 
 
 def test_an_energy_without_one_half_is_found(monkeypatch):
-    right = DataFit.energy
-    monkeypatch.setattr(DataFit, "energy", lambda self, u: 2 * right(self, u))
+    right = TiedStep.data_energy
+    monkeypatch.setattr(TiedStep, "data_energy", lambda self, u: 2 * right(self, u))
     few(monkeypatch, steps, "steps", "mask, rows")
     failed = failures(steps)
-    assert "E2 gradient, complex step: tied, mask, rows" in failed
-    assert all(name.startswith("E2") for name in failed)
+    assert "engine of E2: tied, mask, rows" in failed
+    assert all(name.startswith(("E2", "engine of E2")) for name in failed)
 
 
 def test_an_adjoint_state_without_tau_is_found(monkeypatch):
-    right = implicit._krylov
-
-    def wrong(linearization, *rest, **options):
-        result = right(linearization, *rest, **options)
-        return result._replace(x=result.x * linearization.step.tau)
-
-    monkeypatch.setattr(implicit, "_krylov", wrong)
+    # p in the place of q = p / τ.
+    monkeypatch.setattr(implicit, "_divided_by_tau", lambda result, linearization: result)
     few(monkeypatch, adjoints, "problems", "tied, identity, dense, huber")
     failed = failures(adjoints)
     assert "E9 by cg: tied, identity, dense, huber" in failed
@@ -293,10 +293,10 @@ def test_an_adjoint_state_without_tau_is_found(monkeypatch):
 
 
 def test_a_monotonicity_that_promises_too_much_is_found(monkeypatch):
-    right = bounds.monotonicity
-    monkeypatch.setattr(bounds, "monotonicity", lambda step: 1.5 * right(step))
-    few(monkeypatch, bounds, "problems", "tied, identity, dense, soft_shrinkage")
-    failed = failures(bounds)
+    right = certified.monotonicity
+    monkeypatch.setattr(certified, "monotonicity", lambda step: 1.5 * right(step))
+    few(monkeypatch, certified, "problems", "tied, identity, dense, soft_shrinkage")
+    failed = failures(certified)
     assert failed == ["E12, μ below the lowest eigenvalue: tied, identity, dense, soft_shrinkage"]
 
 
@@ -310,7 +310,7 @@ def test_the_frozen_norm_in_place_of_the_exact_one_is_found(monkeypatch):
     monkeypatch.setattr(
         registry, "banks", lambda: [("dense rows", dict(complete_banks)["dense rows"])]
     )
-    assert failures(normalization) == [
+    assert failures(normalized) == [
         "exact norm, difference quotient: dense rows",
         "exact norm, orthogonal to Â: dense rows",
         "frozen norm, off by more than 1 %: dense rows",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_problem import POTENTIALS, Problem
+from kernel_problem import POTENTIALS, Problem, settings_of
 
 from refimpl import kernels
-from refimpl.kernels import jit
-from refimpl.threads import limited
+from refimpl.kernels import jit, vectors
+from refimpl.kernels.threads import limited
 
 TESTS = Path(__file__).parent
 SMALL = (3, 2, 5, 6), (3, 2, 3, 5)
@@ -31,13 +31,13 @@ def outputs(dtype, shapes=SMALL):
     yield kernels.correlate_adjoint(z, A)
     yield kernels.correlate_adjoint_filters(up, z)
     yield kernels.tangent(up, A, C, d)
-    yield kernels.dot(up, up + 1).astype(dtype)
-    yield kernels.plus(up, np.arange(len(up)).astype(dtype), up + 1)
+    yield vectors.dot(up, up + 1)
+    yield vectors.plus(up, np.arange(len(up)).astype(dtype), up + 1)
     rows, columns = (np.r_[-1, np.arange(side), 0] for side in up.shape[2:])
     yield kernels.pad(up, rows, columns)
     yield kernels.fold(kernels.pad(up, rows, columns), rows, columns, *up.shape[2:])
     for potential in POTENTIALS:
-        settings = potential.code, potential.parameter
+        settings = settings_of(potential)
         yield from kernels.parameters(up, qp, A, C, b, w, *settings)
         yield from kernels.field(up, A, C, b, w, *settings, True)
         yield kernels.slopes(up, A, b, *settings)

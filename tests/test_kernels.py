@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_problem import NAMES, POTENTIALS, Problem
+from kernel_problem import NAMES, POTENTIALS, Problem, settings_of
 from scipy.signal import convolve, correlate
 
 from refimpl import kernels
 from refimpl.kernels.taps import LINE, aligned, strips_of
-from refimpl.potentials import make_potential
+from refimpl.paper.potentials import make_potential
 from strategies import filter_shapes, image_shapes, precisions, seeds
 
 potentials = pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def preactivation(problem):
 
 def slopes(up, A, b, potential):
     """σ′ at all responses."""
-    return kernels.slopes(up, A, b, potential.code, potential.parameter)
+    return kernels.slopes(up, A, b, *settings_of(potential))
 
 
 def energy(up, A, b, w, potential):
     """The second term of E2, with the field at C = A that is computed beside it left out."""
-    return kernels.field(up, A, A, b, w, potential.code, potential.parameter, True)[1]
+    return kernels.field(up, A, A, b, w, *settings_of(potential), True)[1]
 
 
 @potentials
@@ -116,7 +116,7 @@ def energy(up, A, b, w, potential):
 def test_field_is_its_definition(potential, problem):
     z, size = preactivation(problem)
     _, _, C, _, w = problem.inputs("up A C b w", "double")
-    settings = potential.code, potential.parameter
+    settings = settings_of(potential)
     result, nothing = kernels.field(*problem.inputs("up A C b w"), *settings, False)
     np.testing.assert_array_equal(nothing, 0)
     truth = definition_adjoint(per_filter(w) * potential.derivative(z), C)
@@ -130,7 +130,7 @@ def test_field_is_its_definition(potential, problem):
 def test_energy_is_its_definition(potential, problem):
     z, size = preactivation(problem)
     up, A, C, b, w = problem.inputs("up A C b w")
-    settings = potential.code, potential.parameter
+    settings = settings_of(potential)
     field, result = kernels.field(up, A, C, b, w, *settings, True)
     np.testing.assert_array_equal(field, kernels.field(up, A, C, b, w, *settings, False)[0])
     weights = per_filter(w.astype(np.float64))
@@ -153,7 +153,7 @@ def test_slopes_are_their_definition(potential, problem):
 def test_parameters_is_its_definition(potential, problem):
     z, size = preactivation(problem)
     results = kernels.parameters(
-        *problem.inputs("up qp A C b w"), potential.code, potential.parameter
+        *problem.inputs("up qp A C b w"), *settings_of(potential)
     )
     up, qp, C, w = problem.inputs("up qp C w", "double")
     s, d = potential.derivative(z), per_filter(w) * potential.second_derivative(z)
@@ -178,7 +178,7 @@ def magnitudes(potential):
 def test_compiled_potentials_keep_all_digits_from_1e_minus_300_to_1e300(potential):
     z = magnitudes(potential)
     one, zero = np.ones((1, 1, 1, 1)), np.zeros(1)
-    settings = potential.code, potential.parameter
+    settings = settings_of(potential)
     row = z.reshape(1, 1, 1, -1)
     s, _ = kernels.field(row, one, one, zero, one[0, 0, 0], *settings, False)
     d = slopes(row, one, zero, potential)
@@ -229,7 +229,7 @@ def test_log_cosh_of_float32_keeps_its_digits():
 @potentials
 def test_compiled_potentials_do_not_hide_nan(potential, dtype):
     up, one = np.full((1, 1, 1, 5), np.nan, dtype), np.ones((1, 1, 1, 1), dtype)
-    settings = potential.code, potential.parameter
+    settings = settings_of(potential)
     s, _ = kernels.field(up, one, one, np.zeros(1, dtype), one[0, 0, 0], *settings, False)
     assert np.isnan(s).all()
     assert np.isnan(energy(up, one, np.zeros(1, dtype), one[0, 0, 0], potential)).all()
@@ -237,74 +237,7 @@ def test_compiled_potentials_do_not_hide_nan(potential, dtype):
 
 def test_codes_are_those_of_the_potentials():
     constants = [getattr(kernels, name.upper()) for name in NAMES]
-    assert constants == [make_potential(name).code for name in NAMES] == list(range(7))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(3, 5), (2, 1, 1, 1), (2, 3, 200, 230)])
-def test_sums_of_vectors_are_those_of_numpy(shape, dtype):
-    rng = np.random.default_rng(0)
-    x, y, a = (rng.standard_normal(s).astype(dtype) for s in (shape, shape, shape[:1]))
-    wide = [v.astype(float).reshape(len(v), -1) for v in (x, y)]
-    products = wide[0] * wide[1]
-    bound = np.finfo(float).eps * products.shape[1] * np.abs(products).sum(axis=1)
-    assert (np.abs(kernels.dot(x, y) - products.sum(axis=1)) <= bound).all()
-    total = kernels.plus(y, a, x)
-    exact = wide[1] + a[:, None].astype(float) * wide[0]
-    size = np.abs(wide[1]) + np.abs(a[:, None] * wide[0])
-    assert total.dtype == dtype and total.shape == shape
-    assert (np.abs(total.reshape(exact.shape) - exact) <= 2 * np.finfo(dtype).eps * size).all()
-
-
-def inner(x, y):
-    """⟨x, y⟩ in double precision."""
-    return float(np.vdot(x.astype(np.float64), y.astype(np.float64)))
-
-
-def assert_adjoint(*products, size, dtype, count):
-    """All inner products agree to 64 eps √n, relative to `size` = ‖image‖ ‖argument‖."""
-    assert np.ptp(products) <= 64 * np.finfo(dtype).eps * np.sqrt(count) * size
-
-
-@given(problems())
-def test_the_three_bilinear_kernels_are_adjoint_to_each_other(problem):
-    up, A, z = problem.inputs("up A z")
-    Au = kernels.correlate(up, A)
-    in_image = inner(up, kernels.correlate_adjoint(z, A))
-    in_filters = inner(A, kernels.correlate_adjoint_filters(up, z))
-    size = max(np.linalg.norm(Au), np.linalg.norm(up) * np.linalg.norm(A)) * np.linalg.norm(z)
-    assert_adjoint(inner(Au, z), in_image, in_filters, size=size, dtype=up.dtype, count=z.size)
-
-
-@given(problems())
-def test_the_tangent_with_exchanged_filters_is_the_cotangent(problem):
-    vp, qp, A, C, d = problem.inputs("up qp A C d")
-    forward, backward = kernels.tangent(vp, A, C, d), kernels.tangent(qp, C, A, d)
-    size = np.linalg.norm(vp) * np.linalg.norm(qp) * np.abs(d).max()
-    size *= np.linalg.norm(A) * np.linalg.norm(C)
-    products = inner(forward, qp), inner(vp, backward)
-    assert_adjoint(*products, size=size, dtype=vp.dtype, count=d.size)
-
-
-@potentials
-@given(problem=problems())
-def test_parameter_gradients_are_adjoint_to_the_derivatives_of_the_field(potential, problem):
-    """F is linear in C and in w; its derivative in A along δA is Cᵀ(w ⊙ σ′ ⊙ δA u)."""
-    up, qp, A, C, b, w = problem.inputs("up qp A C b w")
-    settings = potential.code, potential.parameter
-    s = potential.derivative(preactivation(problem)[0])
-    d = np.ascontiguousarray(per_filter(w) * slopes(up, A, b, potential))
-    g_A, g_C, _, g_w = kernels.parameters(up, qp, A, C, b, w, *settings)
-    F_q = inner(kernels.field(up, A, C, b, w, *settings, False)[0], qp)
-    dA = np.roll(C, 1, axis=0)
-    along = inner(kernels.tangent(up, dA, C, d), qp)
-    norms = {name: np.linalg.norm(x) for name, x in problem.double.items()}
-    outer = norms["w"] * norms["C"] * norms["qp"] * problem.double["d"].shape[1]
-    count = s.size * A[0].size
-    size = outer * max(np.linalg.norm(s), np.abs(d).max() * norms["up"] * norms["C"])
-    size = dict(size=size, dtype=up.dtype, count=count)
-    assert_adjoint(F_q, inner(g_C, C), inner(g_w, w), **size)
-    assert_adjoint(along, inner(g_A, dA), **size)
+    assert constants == [settings_of(make_potential(name))[0] for name in NAMES] == list(range(7))
 
 
 def test_an_image_does_not_depend_on_its_batch():

@@ -5,13 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.optimize
-from newton_problem import PARTS, SHAPE, Model, log_cosh, lorentzian, quadratic
+from newton_problem import PARTS, SHAPE, Model, lorentzian
 
+from refimpl.kernels.vectors import norm
+from refimpl.paper.potentials import LogCosh, Quadratic
 from refimpl.results import BreakdownError
 from refimpl.solvers import nesterov, newton, newton_krylov
-from refimpl.vectors import norm
 
 EPS = np.finfo(float).eps
+
 
 def minimise(model, **options):
     return newton(model.linearize, model.m * model.y, step=model.step, **options)
@@ -22,10 +24,10 @@ def solve(model, **options):
 
 
 PROBLEMS = {
-    "quadratic": dict(phi=quadratic()),
-    "log_cosh": dict(phi=log_cosh()),
-    "log_cosh with missing pixels": dict(phi=log_cosh(), observed=0.5),
-    "soft log_cosh with missing pixels": dict(phi=log_cosh(10.0), observed=0.8),
+    "quadratic": dict(phi=Quadratic()),
+    "log_cosh": dict(phi=LogCosh(100.0)),
+    "log_cosh with missing pixels": dict(phi=LogCosh(100.0), observed=0.5),
+    "soft log_cosh with missing pixels": dict(phi=LogCosh(10.0), observed=0.8),
     "lorentzian": dict(phi=lorentzian()),
     "lorentzian with missing pixels": dict(phi=lorentzian(), observed=0.5, lam=5.0),
 }
@@ -73,7 +75,7 @@ def test_energy_never_increases(name):
 
 
 def test_convex_minimum_is_that_of_nesterov_and_scipy():
-    model = Model(log_cosh(), images=1)
+    model = Model(LogCosh(100.0), images=1)
     ours = minimise(model, tol=1e-12)
     first_order = nesterov(model.gradient, model.m * model.y, step=model.step, tol=1e-9)
     flat = [lambda x, f=f: f(x.reshape(1, *SHAPE)).ravel() for f in (model.energy, model.gradient)]
@@ -89,7 +91,7 @@ def test_convex_minimum_is_that_of_nesterov_and_scipy():
 
 
 def test_quadratic_takes_few_steps_and_gives_the_dense_solution():
-    model = Model(quadratic(), images=1)
+    model = Model(Quadratic(), images=1)
     result = minimise(model, tol=1e-13)
     exact = np.linalg.solve(model.hessian(result.x), (model.lam * model.m * model.y).ravel())
     assert result.iterations[0] <= 10
@@ -97,7 +99,7 @@ def test_quadratic_takes_few_steps_and_gives_the_dense_solution():
 
 
 def test_convergence_is_superlinear_at_the_end():
-    history = minimise(Model(log_cosh(1.0), images=1), tol=1e-13).history[:, 0]
+    history = minimise(Model(LogCosh(1.0), images=1), tol=1e-13).history[:, 0]
     logs = np.log(history[-4:-1])
     # The forcing √(‖g‖/‖g0‖) gives order 1.5.
     assert logs[2] / logs[1] >= 1.2 and history[-1] <= 1e-13
@@ -134,16 +136,6 @@ def test_line_search_does_not_blow_up_on_a_flat_energy():
     assert result.all_converged and max(sizes) <= 50 and np.abs(result.x).max() <= 1e-9
 
 
-def test_energies_that_are_not_finite_are_rejected():
-    # −log u + u: a full step from u > 2 lands at u < 0, where the energy is NaN.
-    def linearize(u):
-        energy = (u - np.log(u)).sum(axis=1)
-        return SimpleNamespace(energy=energy, gradient=1 - 1 / u, hvp=lambda v: v / u**2)
-
-    result = newton(linearize, np.array([[30.0]]), step=1.0, tol=1e-14)
-    assert result.all_converged and result.x[0, 0] == pytest.approx(1, rel=1e-13)
-
-
 def test_preconditioner_saves_products_and_keeps_the_minimum():
     scale = np.geomspace(1, 1e4, 50)
 
@@ -177,14 +169,14 @@ def test_newton_krylov_finds_the_zero_of_the_direction(name, asymmetry):
 
 
 def test_both_newton_methods_agree_on_a_convex_energy():
-    model = Model(log_cosh())
+    model = Model(LogCosh(100.0))
     first, second = minimise(model, tol=1e-12), solve(model, tol=1e-12)
     bound = 2e-12 / (model.step * model.lam) * norm(model.y)
     assert (norm(first.x - second.x) <= 1.01 * bound).all()
 
 
 def test_newton_krylov_agrees_with_scipy_root():
-    model = Model(log_cosh(5.0), images=1, asymmetry=0.3)
+    model = Model(LogCosh(5.0), images=1, asymmetry=0.3)
     ours = solve(model, tol=1e-12)
     theirs = scipy.optimize.root(
         lambda x: model.direction(x.reshape(1, *SHAPE)).ravel(), np.zeros(60), tol=1e-13
@@ -193,7 +185,7 @@ def test_newton_krylov_agrees_with_scipy_root():
 
 
 def test_newton_krylov_norm_never_increases():
-    model, sizes = Model(log_cosh(), asymmetry=0.3), []
+    model, sizes = Model(LogCosh(100.0), asymmetry=0.3), []
     solve(model, callback=lambda k, u, r: sizes.append(norm(model.direction(u))))
     assert (np.diff(sizes, axis=0) <= 0).all()
 
@@ -201,7 +193,7 @@ def test_newton_krylov_norm_never_increases():
 @pytest.mark.parametrize("asymmetry, solver", [(0.0, newton), (0.3, newton_krylov)])
 def test_directions_in_float32_lead_to_the_float64_answer(asymmetry, solver):
     model, single = (
-        Model(log_cosh(), asymmetry=asymmetry, dtype=d) for d in (np.float64, np.float32)
+        Model(LogCosh(100.0), asymmetry=asymmetry, dtype=d) for d in (np.float64, np.float32)
     )
 
     dtypes = set()
@@ -232,7 +224,7 @@ def test_directions_in_float32_lead_to_the_float64_answer(asymmetry, solver):
 
 @pytest.mark.parametrize("method", [minimise, solve])
 def test_result_does_not_depend_on_the_batch(method):
-    model = Model(log_cosh(), images=3)
+    model = Model(LogCosh(100.0), images=3)
     together = method(model, tol=1e-11)
     assert together.all_converged and len(set(together.iterations)) > 1
     for n in range(3):
@@ -243,7 +235,7 @@ def test_result_does_not_depend_on_the_batch(method):
 
 
 def test_counts_are_those_of_the_calls_and_no_point_is_tried_twice():
-    model, tried, calls = Model(log_cosh()), [], {"hvp": 0}
+    model, tried, calls = Model(LogCosh(100.0)), [], {"hvp": 0}
 
     def linearize(u):
         tried.append(u.tobytes())
@@ -260,8 +252,8 @@ def test_counts_are_those_of_the_calls_and_no_point_is_tried_twice():
     assert result.products == calls["hvp"]
 
 
-def test_hessian_and_gradient_of_a_rejected_point_are_not_asked_for():
-    """−log u + u from 30: the full step lands at u < 0, where only the energy is defined."""
+def test_of_a_point_rejected_for_its_energy_hessian_and_gradient_are_not_asked_for():
+    """−log u + u from 30: the full step lands at u < 0, where the energy is NaN."""
 
     class Point:
         def __init__(self, u):
@@ -276,49 +268,26 @@ def test_hessian_and_gradient_of_a_rejected_point_are_not_asked_for():
             return v / self.u**2
 
     result = newton(Point, np.array([[30.0]]), step=1.0, tol=1e-14)
-    assert result.all_converged and result.evaluations > result.iterations[0] + 1
-
-
-@pytest.mark.parametrize("method", [minimise, solve])
-def test_start_at_the_solution_takes_no_iteration(method):
-    model = Model(quadratic())
-    model.y[:] = 0
-    result = method(model)
-    assert result.all_converged and not result.iterations.any() and not result.x.any()
-
-
-@pytest.mark.parametrize("method", [minimise, solve])
-def test_too_few_iterations_is_reported(method):
-    result = method(Model(log_cosh()), max_iterations=2)
-    assert not result.converged.any() and (result.iterations == 2).all()
-    assert "raise max_iterations above 2" in result.message
+    assert result.all_converged and result.x[0, 0] == pytest.approx(1, rel=1e-13)
+    assert result.evaluations > result.iterations[0] + 1
 
 
 @pytest.mark.parametrize("method", [minimise, solve])
 def test_tolerance_below_rounding_ends_and_says_so(method):
-    result = method(Model(log_cosh()), tol=1e-30, max_iterations=10_000)
+    result = method(Model(LogCosh(100.0)), tol=1e-30, max_iterations=10_000)
     assert not result.all_converged and result.iterations.max() < 200
     assert "rounding errors of float64" in result.message
 
 
-@pytest.mark.parametrize("method", [minimise, solve])
-def test_float32_gives_float32(method):
-    model = Model(log_cosh(), dtype=np.float32)
-    result = method(model, tol=1e-6)
-    assert result.all_converged and result.x.dtype == result.residuals.dtype == np.float32
-    below = method(model, tol=1e-12, max_iterations=50)
-    assert not below.all_converged and "rounding errors of float32" in below.message
-
-
 def test_gradient_of_another_energy_stalls_and_is_reported():
-    model = Model(quadratic())
+    model = Model(Quadratic())
     wrong = newton(with_energy(model, np.negative), model.y, step=model.step)
-    assert not wrong.converged.any() and "no further step improves it" in wrong.message
+    assert not wrong.converged.any() and "no further step lowers the residual" in wrong.message
     assert np.array_equal(wrong.x, model.y) and not wrong.iterations.any()
 
 
 def test_nan_at_the_start_raises():
-    model = Model(quadratic())
+    model = Model(Quadratic())
     with pytest.raises(BreakdownError, match="newton: iteration 0: energy of image 0 is nan"):
         newton(with_energy(model, lambda E: np.full(2, np.nan)), model.y, step=1.0)
     with pytest.raises(
@@ -331,19 +300,8 @@ def test_nan_at_the_start_raises():
         )
 
 
-@pytest.mark.parametrize("method", [minimise, solve])
-def test_bad_arguments_are_refused(method):
-    model = Model(quadratic())
-    for options in ({"tol": 0.0}, {"max_iterations": 0}):
-        with pytest.raises(ValueError, match=next(iter(options))):
-            method(model, **options)
-    model.step = -1.0
-    with pytest.raises(ValueError, match="step"):
-        method(model)
-
-
 def test_wrong_shapes_are_refused():
-    model = Model(quadratic())
+    model = Model(Quadratic())
     with pytest.raises(ValueError, match=r"energy has shape \(\), expected \(2,\)"):
         newton(with_energy(model, np.sum), model.y, step=1.0)
     with pytest.raises(ValueError, match="gradient: returned shape"):

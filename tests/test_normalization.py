@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refimpl.checks import dense_matrix, taylor
-from refimpl.identities.normalization import difference_quotient
-from refimpl.normalization import Normalization
-from refimpl.operators import DenseBank, FilterBank
-from refimpl.operators.banks import Analysis
-from refimpl.operators.spectral_norm import bank_norm
+from refimpl.equilibrium.norms import bank_norm
+from refimpl.paper.operators import DenseBank, FilterBank
+from refimpl.paper.operators.banks import Analysis
+from refimpl.training.normalization import Normalization
+from refimpl.verification.checks import dense_matrix, taylor
+from refimpl.verification.identities.normalized import difference_quotient
 from strategies import BOUNDARIES, boundaries, generator, normal, seeds
 
 BANKS = {

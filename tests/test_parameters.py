@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from refimpl.parameters import NAMES, add, make_parameters, pack, unpack
+from refimpl.paper.parameters import NAMES, add, make_parameters, pack, unpack
 from strategies import generator, normal, precisions, seeds
 
 

@@ -5,26 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refimpl.checks import dense_matrix
-from refimpl.datafit import DataFit
-from refimpl.equilibrium import reconstruct
-from refimpl.fields_of_experts import make_field
-from refimpl.implicit import solve_adjoint
-from refimpl.maps import make_step
-from refimpl.operators import Convolution, DenseBank, FilterBank, Identity, Mask, row_mask
-from refimpl.parameters import make_parameters
-from refimpl.potentials import LogCosh, Quadratic
-from refimpl.preconditioners import (
+from refimpl.engine.preconditioners import (
     PRECONDITIONERS,
     central_impulse,
     cholesky,
-    choose_preconditioner,
     circulant,
     jacobi,
     mean_kernels,
 )
+from refimpl.engine.step import make_step
+from refimpl.equilibrium.adjoint import solve_adjoint
+from refimpl.equilibrium.automatic import choose_preconditioner
+from refimpl.equilibrium.state import reconstruct
+from refimpl.paper.operators import Convolution, DenseBank, FilterBank, Identity, Mask, row_mask
+from refimpl.paper.parameters import make_parameters
+from refimpl.paper.potentials import LogCosh, Quadratic
+from refimpl.paper.problem import FieldOfExperts, Problem
 from refimpl.results import BreakdownError
-from strategies import generator, normal
+from refimpl.verification.checks import dense_matrix
+from strategies import changed, generator, normal
 
 
 def linearization(
@@ -36,8 +35,8 @@ def linearization(
     A, C = (normal(rng, bank.coefficients_shape, dtype) for _ in range(2))
     theta = make_parameters(A, None if tied else A + np.asarray(0.2, dtype) * C, gamma=0.3)
     y = normal(rng, (2, *operator.range_shape), dtype)
-    field = make_field(bank, potential or LogCosh(), theta)
-    step = make_step(DataFit(operator, y, 1.3), field, 0.1)
+    experts = FieldOfExperts(bank, potential or LogCosh(), theta)
+    step = make_step(Problem(operator, y, experts, 1.3), 0.1)
     return step.linearize(normal(rng, (2, *image), dtype))
 
 
@@ -74,7 +73,7 @@ def test_cholesky_inverts_a_quadratic_prior_exactly(operator):
 
 def test_cholesky_uses_the_mean_of_both_banks_and_of_the_images():
     lin = linearization(Identity(IMAGE), tied=False, dense=True)
-    theta = lin.field.field.parameters
+    theta = lin.step.problem.theta
     B, d = (theta.A + theta.C) / 2, np.maximum(lin.field.mean_slopes.mean(axis=0), 0)
     M = 1.3 * np.eye(lin.u[0].size) + B.T @ (d[:, None] * B)
     M += 1e-6 * np.diag(M).max() * np.eye(len(M))
@@ -91,15 +90,16 @@ def test_cholesky_survives_rounding_where_most_is_hidden(count):
     rng = generator(0)
     A = (normal(rng, (count, 256)) / 256 + 3 / 256).astype(np.float32)
     y = normal(rng, (1, *image), np.float32)
-    field = make_field(DenseBank(image, count), Quadratic(), make_parameters(A))
-    lin = make_step(DataFit(Mask(mask, image), y), field, 0.1).linearize(y)
+    experts = FieldOfExperts(DenseBank(image, count), Quadratic(), make_parameters(A))
+    lin = make_step(Problem(Mask(mask, image), y, experts), 0.1).linearize(y)
     assert np.isfinite(cholesky(lin)(y)).all()
 
 
 def test_cholesky_of_infinity_breaks_down():
     lin = linearization(Identity(IMAGE), potential=Quadratic(), dense=True)
-    theta = replace(lin.step.field.parameters, A=1e200 * lin.step.field.parameters.A)
-    step = make_step(lin.step.datafit, make_field(lin.step.field.bank, Quadratic(), theta), 0.1)
+    theta = replace(lin.step.problem.theta, A=1e200 * lin.step.problem.theta.A)
+    experts = FieldOfExperts(lin.step.problem.bank, Quadratic(), theta)
+    step = changed(lin.step, experts=experts)
     with pytest.raises(BreakdownError, match="jacobi"), np.errstate(over="ignore"):
         cholesky(step.linearize(lin.u))
 
@@ -169,8 +169,8 @@ def test_circulant_is_of_use_where_the_mean_slope_cancels():
 
     def lin(second):
         theta = replace(make_parameters(A), weights=np.array([1.0, second]))
-        field = make_field(FilterBank(image, (2, 3, 3), "periodic"), LogCosh(), theta)
-        return make_step(step.datafit, field, 0.1).linearize(u)
+        experts = FieldOfExperts(FilterBank(image, (2, 3, 3), "periodic"), LogCosh(), theta)
+        return make_step(replace(step.problem, experts=experts), 0.1).linearize(u)
 
     first, other = lin(1.0).field.mean_slopes[0]
     cancelled = lin(-first / other)
@@ -199,7 +199,7 @@ def test_circulant_is_symmetric_positive_definite(operator, boundary):
 @pytest.mark.parametrize("tied", [True, False])
 def test_mean_kernels_are_the_answer_to_an_impulse(tied):
     lin = linearization(Identity((1, 11, 12)), boundary="zero", tied=tied)
-    theta, bank = lin.field.field.parameters, lin.field.field.bank
+    theta, bank = lin.step.problem.theta, lin.step.problem.bank
     slopes = lin.field.mean_slopes[:, :, None, None]
     answer = bank.adjoint(theta.synthesis, slopes * bank.apply(theta.A, central_impulse(lin.u)))
     # The impulse at (5, 6): the symmetric part of the answer within two pixels of it.
@@ -252,7 +252,7 @@ def test_circulant_saves_iterations_on_a_blurred_problem():
 
 def test_jacobi_saves_iterations_where_the_mask_is_strong():
     lin = linearization(Mask(row_mask((24, 24)), (1, 24, 24)))
-    step = replace(lin.step, datafit=replace(lin.step.datafit, lam=1e3))
+    step = changed(lin.step, lam=1e3)
     strong, g = step.linearize(lin.u), normal(generator(4), lin.u.shape)
     plain, better = (
         solve_adjoint(strong, g, method="cg", preconditioner=name) for name in (None, "jacobi")

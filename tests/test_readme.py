@@ -1,19 +1,23 @@
-"""The README: its equation index leads to the functions, and its example runs."""
+"""The README: entries of its equation index compute what they say, and its examples run."""
 
 import ast
 import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import refimpl as ri
 from refimpl.cli.crosschecks import settings
-from refimpl.crosscheck import crosscheck
+from strategies import generator, normal
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-INDEX = dict(re.findall(r"^\| (E\d+) \|.*\| `([\w.]+)` \|$", README, flags=re.M))
+ROW = re.compile(r"^\| (E\d+) \|.*\| `([\w.]+)` \| (?:`([\w.]+)` )?\|$", flags=re.M)
+INDEX = {tag: [name for name in names if name] for tag, *names in ROW.findall(README)}
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+PICTURE, TRAINING, PROBLEM, EXPERTS, BACKEND = BLOCKS
 TAG = re.compile(r"\bE\d+\b")
 
 
@@ -42,43 +46,132 @@ def tags_in_docstrings() -> set[str]:
     return found
 
 
-def test_index_has_the_twelve_equations():
-    assert list(INDEX) == [f"E{n}" for n in range(1, 13)]
+class Small:
+    """A small untied problem at which every entry of the index is executed, and a tied one."""
+
+    def __init__(self):
+        self.rng, shape = generator(0), (1, 4, 5)
+        bank = ri.FilterBank(shape, (2, 3, 3))
+        A, C = 0.3 * normal(self.rng, (2, 2, 1, 3, 3))
+        self.theta = ri.make_parameters(A, C, b=np.ones(2), weights=np.array([1.0, 2.0]))
+        self.u, self.v, self.q, self.truth, y = normal(self.rng, (5, 2, *shape))
+        potential = ri.make_potential("log_cosh")
+
+        def problem(theta):
+            return ri.Problem(ri.Identity(shape), y, ri.FieldOfExperts(bank, potential, theta), 2)
+
+        self.p, self.tied = problem(self.theta), problem(ri.make_parameters(A))
+        self.step = ri.engine.make_step(self.p, 0.1)
+        self.lin = self.step.linearize(self.u)
+        self.star = ri.reconstruct(self.p, tol=1e-14)
+        self.loss_gradient = ri.loss_gradient(self.star.x, self.truth)
+
+    def noise(self, add_noise):
+        noise = add_noise(np.zeros((1, 1, 100, 100)), 2.0, self.rng)
+        assert abs(np.std(noise) - 2) < 6 * 2 / np.sqrt(2 * noise.size)  # 6 standard errors
+
+    def energy(self, energy, twin):
+        return energy(self.tied, self.u), twin(ri.engine.make_step(self.tied), self.u)
+
+    def tie(self, adjoint_tie):
+        return adjoint_tie(self.theta).A, self.theta.A + self.theta.C
+
+    def adjoint_state(self, adjoint_state, solve_adjoint):
+        tau = 0.1
+        q = adjoint_state(self.p, tau, self.star.x, self.loss_gradient, tol=1e-13)
+        lin = self.step.linearize(self.star.x)
+        return q, solve_adjoint(lin, self.loss_gradient, tol=1e-13).x
+
+    def hypergradient(self, definition, hypergradient):
+        given = definition(self.p, 0.1, self.star.x, self.truth, tol=1e-13)
+        return given.A, hypergradient(self.p, self.star, self.loss_gradient, tol=1e-13).gradient.A
+
+    def loss(self, loss):
+        return loss(self.u, self.truth), np.mean((self.u - self.truth) ** 2)
+
+    def certify(self, certify):
+        assert (certify(self.p, self.u, self.q, self.loss_gradient).state >= 0).all()
 
 
-@pytest.mark.parametrize("tag", [f"E{n}" for n in range(1, 13)])
-def test_function_of_the_index_carries_its_tag(tag):
-    assert tag in TAG.findall(resolve(INDEX[tag]).__doc__)
+EXECUTE = {
+    "E1": Small.noise,
+    "E2": Small.energy,
+    "E3": lambda s, F, twin: (F(s.p, s.u), twin(s.step.field, s.u)),
+    "E4": lambda s, jvp, twin: (jvp(s.p, s.u, s.v), twin(s.lin.field, s.v)),
+    "E5": lambda s, vjp, twin: (vjp(s.p, s.u, s.q), twin(s.lin.field, s.q)),
+    "E6": lambda s, vjp, twin: (vjp(s.p, s.u, s.q).C, twin(s.lin.field, s.q).C),
+    "E7": Small.tie,
+    "E8": lambda s, T, twin: (T(s.p, 0.1, s.u), twin(s.step, s.u)),
+    "E9": Small.adjoint_state,
+    "E10": Small.hypergradient,
+    "E11": Small.loss,
+    "E12": Small.certify,
+}
 
 
-def test_every_tag_in_a_docstring_is_in_the_index():
+@pytest.mark.parametrize("tag", EXECUTE)
+def test_entries_of_the_index_carry_their_tag_and_compute_the_same(tag):
+    functions = [resolve(name) for name in INDEX[tag]]
+    assert all(tag in TAG.findall(function.__doc__) for function in functions)
+    pair = EXECUTE[tag](Small(), *functions)
+    if pair is not None:
+        np.testing.assert_allclose(*pair, rtol=1e-9, atol=1e-12)
+
+
+def test_the_index_has_the_twelve_equations_and_every_tag_in_a_docstring():
+    assert list(INDEX) == list(EXECUTE) == [f"E{n}" for n in range(1, 13)]
     assert tags_in_docstrings() <= set(INDEX)
 
 
 def test_unknown_name_in_the_index_is_found_out():
     with pytest.raises(AttributeError):
-        resolve("refimpl.maps.Step.no_such_method")
+        resolve("refimpl.engine.Step.no_such_method")
 
 
-def test_example_runs_and_denoises(capsys):
-    code, _ = BLOCKS
+def run(source: str, capsys) -> tuple[dict, str]:
+    """The names that a block of the README leaves, and what it prints."""
     namespace: dict = {}
-    exec(compile(code, "README.md", "exec"), namespace)
-    gain = namespace["psnr"](namespace["star"].x, namespace["truth"], (0, 1)) - namespace["psnr"](
-        namespace["y"], namespace["truth"], (0, 1)
-    )
-    assert namespace["star"].all_converged and (gain > 5).all()
-    assert "->" in capsys.readouterr().out
+    exec(compile(source, "README.md", "exec"), namespace)
+    return namespace, capsys.readouterr().out
+
+
+def test_first_example_is_short_and_denoises(capsys):
+    lines = [line for line in PICTURE.splitlines() if line]
+    assert len(lines) <= 8 and sum("import" in line for line in lines) == 1
+    _, out = run(PICTURE, capsys)
+    before, after = map(float, out.split())
+    assert after > before + 5
+
+
+def test_training_example_trains_saves_and_denoises(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shorter = TRAINING.replace("noise_level=0.1)", "noise_level=0.1, max_epochs=1)")
+    names, out = run(shorter.replace(".train  ", ".train[:2]  "), capsys)
+    assert shorter != TRAINING and len(names["model"].records) == 2
+    assert float(out) > 22  # the data have 20
+
+
+def test_second_example_solves_and_differentiates(capsys):
+    names, out = run(PROBLEM, capsys)
+    assert names["star"].all_converged and names["star"].message in out
+    assert names["result"].adjoint.all_converged
+
+
+def test_experts_of_ones_own_pass_their_check_and_reconstruct(capsys):
+    names, out = run(EXPERTS, capsys)
+    assert "all" in out and "passed" in out
+    y = normal(generator(0), (1, 1, 64, 64))
+    problem = ri.Problem(ri.Identity((64, 64)), y, names["experts"], lam=20.0)
+    assert ri.reconstruct(problem).all_converged
 
 
 def test_wrong_backend_of_the_readme_is_diagnosed_as_it_says():
-    _, code = BLOCKS
     namespace: dict = {}
-    exec(code, namespace)
+    exec(BACKEND, namespace)
     only = settings(re.search(r"--only (\S+)", README)[1])
     options = {"cases": 4, "only": only, "time_limit": 120.0, "budget": 600.0}
-    report = crosscheck(namespace["Mine"](), **options)
+    report = ri.crosscheck(namespace["Mine"](), **options)
     first = report.first_wrong
     assert f"{first.stage}: {first.causes[0]}. {first.explanation}" in README
-    exec(code.replace("convolve", "correlate"), namespace)
-    assert crosscheck(namespace["Mine"](), **options).agrees
+    exec(BACKEND.replace("convolve", "correlate"), namespace)
+    assert ri.crosscheck(namespace["Mine"](), **options).agrees

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 from case_factory import POTENTIALS, make_case
-from torch.func import vjp
 from torch_oracle import Oracle
 
-from refimpl.cases import Case
-from refimpl.crosscheck.judge import OUTPUTS, judge
-from refimpl.crosscheck.parts import local_output, make_parts
-from refimpl.crosscheck.reference import DEFAULT_TOL, is_local, make_reference, perturbed
-from refimpl.operators import BOUNDARIES
+from refimpl.paper.operators import BOUNDARIES
+from refimpl.verification.cases import Case
+from refimpl.verification.crosscheck.anatomy import local_output, make_parts
+from refimpl.verification.crosscheck.judge import OUTPUTS, judge
+from refimpl.verification.crosscheck.reference import (
+    DEFAULT_TOL,
+    is_local,
+    make_reference,
+)
+from refimpl.verification.rounding import perturbed
 
 # torch announces this itself on the first use of torch.func.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -44,7 +48,7 @@ def random_case(seed):
 def oracle_of(reference):
     """The independent program, in the precision of the reference."""
     dtype = getattr(torch, reference.precision.name)
-    return Oracle(reference.case.description(), reference.case.arrays, dtype)
+    return Oracle(reference.case, dtype)
 
 
 def arrays_of(outputs):
@@ -53,19 +57,17 @@ def arrays_of(outputs):
 
 def solved(oracle, start, tol):
     """Fixed point, loss and hypergradients by plain iterations, stopped at `tol`; None if not."""
-    y, target = oracle.arrays["y"], oracle.arrays["target"]
-    step = lambda x: oracle.step(x, y, oracle.theta)  # noqa: E731
-    u = iterate(step, start, tol)
+    p, theta = oracle.p, oracle.theta
+    u = iterate(oracle.T, start, tol)
     if u is None:
         return None
-    goal = 2 * (u - target) / u.numel()
-    _, pull_back = vjp(step, u)
-    q = iterate(lambda x: goal + pull_back(x)[0], goal, tol)
+    goal = oracle.loss_gradient(u)
+    q = iterate(lambda x: goal + oracle.step_vjp(p, theta, u, x).detach(), goal, tol)
     if q is None:
         return None
-    hyper = oracle.parameter_vjp(u, q)
+    hyper = oracle.step_params_vjp(p, theta, u, q)
     named = {f"hypergradient_{name}": g for name, g in hyper.items()}
-    return {"fixed_point": u, "loss": ((u - target) ** 2).mean()} | named
+    return {"fixed_point": u, "loss": oracle.loss(p, u)} | named
 
 
 def iterate(function, x, tol):

@@ -5,11 +5,9 @@ import pytest
 import scipy.sparse.linalg
 
 from refimpl.results import BreakdownError
-from refimpl.solvers import arnoldi, lanczos, power_iteration, singular_triplet, spectral_radius
+from refimpl.solvers import lanczos, singular_triplet
 
 EPS = np.finfo(float).eps
-EIGENSOLVERS = (power_iteration, lanczos)
-ALL = (power_iteration, lanczos, arnoldi, spectral_radius)
 
 
 def symmetric(eigenvalues, seed=0):
@@ -33,12 +31,11 @@ def laplacian(x):
     return 4 * x - p[2:, 1:-1] - p[:-2, 1:-1] - p[1:-1, 2:] - p[1:-1, :-2]
 
 
-@pytest.mark.parametrize("solver", EIGENSOLVERS)
 @pytest.mark.parametrize("tol", [1e-3, 1e-6, 1e-9])
-def test_error_bound_is_the_residual_and_contains_an_eigenvalue(solver, tol):
+def test_error_bound_is_the_residual_and_contains_an_eigenvalue(tol):
     values = np.r_[np.linspace(-1, 2, 39), 2.5]
     M, _ = symmetric(values)
-    pair = solver(product(M), start(40), tol=tol)
+    pair = lanczos(product(M), start(40), tol=tol)
     assert pair.converged and pair.error_bound <= tol * 2.5
     residual = np.linalg.norm(M @ pair.vector - pair.value * pair.vector)
     rounding = 40 * EPS * 2.5
@@ -47,15 +44,12 @@ def test_error_bound_is_the_residual_and_contains_an_eigenvalue(solver, tol):
     assert abs(pair.value - 2.5) <= pair.error_bound + rounding
 
 
-@pytest.mark.parametrize(
-    "which, exact, algebraic", [("largest", 3.0, "LA"), ("smallest", -5.0, "SA")]
-)
-def test_lanczos_finds_both_ends_by_value(which, exact, algebraic):
+def test_lanczos_finds_the_largest_by_value_not_by_modulus():
     M, _ = symmetric(np.r_[-5, np.linspace(-1, 2, 58), 3])
-    pair = lanczos(product(M), start((3, 4, 5)), which=which, tol=1e-12)
-    theirs = scipy.sparse.linalg.eigsh(M, k=1, which=algebraic, return_eigenvectors=False)[0]
+    pair = lanczos(product(M), start((3, 4, 5)), tol=1e-12)
+    theirs = scipy.sparse.linalg.eigsh(M, k=1, which="LA", return_eigenvectors=False)[0]
     assert pair.converged and pair.vector.shape == (3, 4, 5)
-    assert abs(pair.value - exact) <= 60 * EPS * 5
+    assert abs(pair.value - 3) <= 60 * EPS * 5
     assert pair.value == pytest.approx(theirs, rel=1e-12)
 
 
@@ -68,8 +62,8 @@ def test_lanczos_resolves_a_clustered_end_through_restarts():
 
 
 def test_lanczos_finds_a_zero_eigenvalue():
-    M, _ = symmetric(np.r_[0.0, np.linspace(1, 2, 29)])
-    pair = lanczos(product(M), start(30), which="smallest", tol=1e-12)
+    M, _ = symmetric(np.r_[0.0, np.linspace(-2, -1, 29)])
+    pair = lanczos(product(M), start(30), tol=1e-12)
     assert pair.converged and abs(pair.value) <= 30 * EPS * 2
 
 
@@ -85,19 +79,8 @@ def test_identity_takes_one_product_and_a_check():
     assert pair.value == pytest.approx(1, rel=4 * EPS) and pair.converged and pair.products == 2
 
 
-def test_power_iteration_finds_the_largest_modulus():
-    M, _ = symmetric(np.r_[-4.0, np.linspace(0, 3, 20)])
-    assert power_iteration(product(M), start(21), tol=1e-8).value == pytest.approx(-4, rel=1e-8)
-
-
-def test_power_iteration_on_the_zero_operator_gives_zero():
-    pair = power_iteration(lambda x: 0 * x, start(5))
-    assert pair.converged and pair.value == 0 == pair.error_bound
-
-
-@pytest.mark.parametrize("solver", EIGENSOLVERS)
-def test_too_few_iterations_is_reported(solver):
-    pair = solver(laplacian, start((40, 40)), tol=1e-12, max_iterations=10)
+def test_too_few_iterations_is_reported():
+    pair = lanczos(laplacian, start((40, 40)), tol=1e-12, max_iterations=10)
     assert not pair.converged and pair.error_bound > 1e-12 * 8
     # The bound holds all the same: 8 is within 0.1 of the upper end of the spectrum.
     assert pair.value <= 8
@@ -140,57 +123,6 @@ def test_unfinished_singular_triplet_shows_in_its_bound():
     assert abs(triplet.value - D).min() <= triplet.error_bound
 
 
-def test_arnoldi_in_the_full_space_gives_all_eigenvalues():
-    M = start((20, 20), seed=3)
-    ritz = arnoldi(product(M), start(20), 20)
-    exact = np.linalg.eigvals(M)
-    assert len(ritz.values) == 20 and (np.diff(np.abs(ritz.values)) <= 1e-12).all()
-    distances = np.abs(ritz.values[:, None] - exact).min(axis=0)
-    condition = np.linalg.cond(np.linalg.eig(M)[1])
-    assert (distances <= 20 * condition * EPS * np.linalg.norm(M, 2)).all()
-    assert (ritz.residuals <= 20 * condition * EPS * np.linalg.norm(M, 2)).all()
-
-
-def test_arnoldi_values_of_a_symmetric_operator_are_real_and_lie_within_their_residuals():
-    M, _ = symmetric(np.linspace(-1, 1, 50))
-    ritz = arnoldi(product(M), start(50), 15)
-    assert np.abs(ritz.values.imag).max() <= 50 * EPS
-    distances = np.abs(ritz.values.real[:, None] - np.linspace(-1, 1, 50)).min(axis=1)
-    assert (distances <= ritz.residuals + 50 * EPS).all()
-
-
-def test_arnoldi_stops_at_an_invariant_space():
-    M, Q = symmetric(np.arange(1.0, 11))
-    ritz = arnoldi(product(M), Q[:, 3] - Q[:, 8], 8)
-    np.testing.assert_allclose(ritz.values.real, [9, 4], rtol=1e-13)
-
-
-def test_arnoldi_finds_complex_pairs():
-    turn = 0.9 * np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
-    ritz = arnoldi(lambda x: turn @ x, np.array([1.0, 0.0]), 2)
-    np.testing.assert_allclose(np.abs(ritz.values), 0.9, rtol=1e-14)
-    np.testing.assert_allclose(np.abs(np.angle(ritz.values)), 1, rtol=1e-14)
-
-
-@pytest.mark.parametrize("n", [30, 200])
-def test_spectral_radius_is_that_of_the_dense_matrix(n):
-    M = start((n, n), seed=4)
-    found = spectral_radius(product(M), start(n), tol=1e-10)
-    values, left, right = scipy.linalg.eig(M, left=True)
-    k = np.abs(values).argmax()
-    condition = 1 / abs(left[:, k].conj() @ right[:, k])
-    assert found.converged and found.residual <= 1e-10 * found.value
-    # A simple eigenvalue moves by its condition times the residual, to first order.
-    assert abs(found.value - abs(values[k])) <= 2 * condition * (
-        found.residual + n * EPS * np.linalg.norm(M, 2)
-    )
-
-
-def test_unfinished_spectral_radius_is_reported():
-    found = spectral_radius(laplacian, start((40, 40)), tol=1e-12, max_iterations=20)
-    assert not found.converged and found.products == 20 and found.residual > 1e-12 * found.value
-
-
 def test_float32_gives_float32_and_reports_a_tolerance_below_its_rounding():
     D = np.linspace(1, 2, 100, dtype=np.float32)
     x0 = start(100).astype(np.float32)
@@ -203,20 +135,18 @@ def test_float32_gives_float32_and_reports_a_tolerance_below_its_rounding():
     assert triplet.left.dtype == np.float32 and triplet.error_bound <= 1e-5 * triplet.value
 
 
-@pytest.mark.parametrize("solver", ALL)
-def test_zero_start_is_refused(solver):
+def test_zero_start_is_refused():
     with pytest.raises(ValueError, match="x0 is zero"):
-        solver(lambda x: x, np.zeros((2, 3)))
+        lanczos(lambda x: x, np.zeros((2, 3)))
     with pytest.raises(ValueError, match="NaN"):
-        solver(lambda x: x, np.full(3, np.nan))
+        lanczos(lambda x: x, np.full(3, np.nan))
     with pytest.raises(TypeError, match="int64"):
-        solver(lambda x: x, np.ones(3, int))
+        lanczos(lambda x: x, np.ones(3, int))
 
 
-@pytest.mark.parametrize("solver", ALL)
-def test_nan_raises_with_iteration(solver):
-    with pytest.raises(BreakdownError, match=f"{solver.__name__}: iteration 1: .* nan"):
-        solver(lambda x: x * np.nan, start(4))
+def test_nan_raises_with_iteration():
+    with pytest.raises(BreakdownError, match="lanczos: iteration 1: .* nan"):
+        lanczos(lambda x: x * np.nan, start(4))
 
 
 def test_zero_operator_has_no_singular_triplet():
@@ -225,14 +155,8 @@ def test_zero_operator_has_no_singular_triplet():
 
 
 def test_bad_options_are_refused():
-    for solver in (power_iteration, lanczos, spectral_radius):
-        with pytest.raises(ValueError, match="tol"):
-            solver(laplacian, start((3, 3)), tol=0.0)
-        with pytest.raises(ValueError, match="max_iterations"):
-            solver(laplacian, start((3, 3)), max_iterations=0)
-    with pytest.raises(ValueError, match="'top', expected 'largest' or 'smallest'"):
-        lanczos(laplacian, start((3, 3)), which="top")
-    with pytest.raises(ValueError, match="k: given 0"):
-        arnoldi(laplacian, start((3, 3)), 0)
+    for option in ("tol", "max_iterations"):
+        with pytest.raises(ValueError, match=option):
+            lanczos(laplacian, start((3, 3)), **{option: 0})
     with pytest.raises(ValueError, match="returned shape"):
         lanczos(lambda x: x[:1], start((3, 3)))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from case_factory import make_case
+from faults.derivatives import sigma_itself, written_jvp, written_params_vjp
 from suspect_cases import settings_of
-from torch.func import jvp, vjp
 from torch_oracle import Oracle
 
-from refimpl.crosscheck.parts import local_output, make_parts
-from refimpl.crosscheck.reference import make_reference
-from refimpl.crosscheck.suspects import EXPLANATIONS, explanation, suspects
+from refimpl.verification.crosscheck.anatomy import local_output, make_parts
+from refimpl.verification.crosscheck.reference import make_reference
+from refimpl.verification.crosscheck.suspects import EXPLANATIONS, explanation, suspects
 
 # torch announces this itself on the first use of torch.func.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -27,7 +27,7 @@ def planted(fault, name, *, count=3, precision="float64", **options):
     for k in range(count):
         case = make_case(**(settings_of(k, 7) | {"potential": "log_cosh"} | options))
         reference = make_reference(case, precision)
-        value = fault(reference, Oracle(reference.case.description(), reference.case.arrays))
+        value = fault(reference, Oracle(reference.case))
         if value is None:
             continue
         found = suspects(reference, name, np.asarray(value))
@@ -69,18 +69,21 @@ def test_batch_factor_is_named_where_there_are_several_images(slug, power):
     assert planted(fault, "hypergradient_A")[0] == slug
 
 
+def gradient_of_A(oracle, u, q):
+    """(∂_A T)ᵀ q at u."""
+    return oracle.step_params_vjp(oracle.p, oracle.theta, u, q)["A"].detach().numpy()
+
+
 def with_adjoint(solve):
     """A fault: the hypergradient of A with q = solve(∂T, ∇ℓ) for each image."""
 
     def fault(reference, oracle):
-        star, y = torch.from_numpy(reference.outputs["fixed_point"]), oracle.arrays["y"]
-        goal = 2 / star.numel() * (star - oracle.arrays["target"])
-        q = []
-        for n, g in enumerate(goal):
-            G = oracle.jacobian(star[n : n + 1], y[n : n + 1]).detach()
+        star, q = torch.from_numpy(reference.outputs["fixed_point"]), []
+        for n, g in enumerate(oracle.loss_gradient(star)):
+            G = oracle.jacobian(star[n : n + 1], n)
             J = torch.eye(len(G), dtype=G.dtype) - reference.case.tau * G
             q.append(solve(J, g.reshape(-1)).reshape(g.shape))
-        return oracle.parameter_vjp(star, torch.stack(q))["A"].numpy()
+        return gradient_of_A(oracle, star, torch.stack(q))
 
     return fault
 
@@ -143,15 +146,13 @@ def test_failed_adjoint_solves_are_named():
 
 def unrolled(K):
     def fault(_, oracle):
-        y, target = oracle.arrays["y"], oracle.arrays["target"]
-
         def loss(theta):
-            u = y
+            u = oracle.p.y
             for _ in range(K):
-                u = oracle.step(u, y, theta)
-            return ((u - target) ** 2).mean()
+                u = oracle.step(oracle.p, theta, u)
+            return oracle.loss(oracle.p, u)
 
-        return torch.func.grad(loss)(oracle.theta)["A"].numpy()
+        return oracle.value_and_grad(loss, oracle.theta)[1]["A"].numpy()
 
     return fault
 
@@ -164,22 +165,18 @@ def test_unrolled_gradient_is_named(K, precision):
 
 def test_gradient_at_the_start_is_named():
     def fault(_, oracle):
-        y = oracle.arrays["y"]
-        goal = 2 / y.numel() * (y - oracle.arrays["target"])
-        q = [oracle.adjoint_state(y[n : n + 1], y[n : n + 1], goal[n]) for n in range(len(y))]
-        return oracle.parameter_vjp(y, torch.cat(q))["A"].numpy()
+        u = oracle.p.y
+        return gradient_of_A(oracle, u, oracle.adjoint_states(u, oracle.loss_gradient(u)))
 
     assert planted(fault, "hypergradient_A")[0] == "at_start_not_fixed_point"
 
 
 def iterated(K, name):
     def fault(_, oracle):
-        y = oracle.arrays["y"]
-        u = y
+        u = oracle.p.y
         for _ in range(K):
-            u = oracle.step(u, y, oracle.theta)
-        loss = ((u - oracle.arrays["target"]) ** 2).mean()
-        return (u if name == "fixed_point" else loss).numpy()
+            u = oracle.T(u)
+        return (u if name == "fixed_point" else oracle.loss(oracle.p, u)).numpy()
 
     return fault
 
@@ -192,8 +189,7 @@ def test_too_few_iterations_are_named(K, name):
 
 def half(oracle, name):
     """An output computed in a lower precision."""
-    low = Oracle(oracle.settings, {k: x.numpy() for k, x in oracle.arrays.items()}, torch.float32)
-    return low.local()[name].detach().double().numpy()
+    return Oracle(oracle.case, torch.float32).local()[name].double().numpy()
 
 
 @pytest.mark.parametrize("name", ["map", "gradient", "hvp", "vjp_A", "energy"])
@@ -210,45 +206,29 @@ def test_hidden_half_precision_is_named(name):
     assert planted(fault, name, precision="float32")[0] == "hidden_precision"
 
 
-def slope_replaced(oracle, u, v, slope):
-    """∂T v with another σ′."""
-    theta, s = oracle.theta, oracle.settings
-    C = theta.get("C", theta["A"])
-    z = oracle.analyse(theta["A"], u) + oracle.per_filter(theta["b"])
-    inner = oracle.per_filter(theta["weights"]) * slope(z) * oracle.analyse(theta["A"], v)
-    (field,) = vjp(lambda x: oracle.analyse(C, x), u)[1](inner)
-    (data,) = vjp(oracle.forward, u)[1](oracle.forward(v))
-    return v - s["tau"] * (s["lam"] * data + s["gamma"] * field)
-
-
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_sigma_in_place_of_its_derivative_is_named(precision):
     def fault(_, o):
-        return slope_replaced(o, o.arrays["u"], o.arrays["v"], o.sigma).numpy()
+        u, v = o.arrays["u"], o.arrays["v"]
+        return written_jvp(o, o.p, o.theta, u, v, sigma_itself).detach().numpy()
 
     assert planted(fault, "jvp", precision=precision)[0] == "sigma_for_sigma_prime"
 
 
 def test_tangent_in_place_of_cotangent_is_named():
     def fault(_, o):
-        y = o.arrays["y"]
-        return jvp(lambda x: o.step(x, y, o.theta), (o.arrays["u"],), (o.arrays["w"],))[1].numpy()
+        return o.step_jvp(o.p, o.theta, o.arrays["u"], o.arrays["w"]).detach().numpy()
 
     assert planted(fault, "vjp", tied=False)[0] == "adjoint_not_transposed"
 
 
-def one_term(o):
-    """The gradient of the tied step in A of the analysis alone."""
-    u, y, w = (o.arrays[name] for name in "uyw")
-    untied = Oracle(
-        o.settings | {"tied": False},
-        {k: x.numpy() for k, x in o.arrays.items()} | {"C": o.arrays["A"].numpy()},
-    )
-    return vjp(lambda A: untied.step(u, y, untied.theta | {"A": A}), untied.theta["A"])[1](w)[0]
-
-
 def test_one_of_the_two_terms_of_the_tied_gradient_is_named():
-    assert planted(lambda r, o: one_term(o).numpy(), "vjp_A")[0] == "one_of_two_terms"
+    def one_term(_, o):
+        u, w = o.arrays["u"], o.arrays["w"]
+        found = written_params_vjp(o, o.p, o.theta, u, w, terms=lambda A, C: A)
+        return found["A"].detach().numpy()
+
+    assert planted(one_term, "vjp_A")[0] == "one_of_two_terms"
 
 
 def test_exchanged_gradients_of_A_and_C_are_named():

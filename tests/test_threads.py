@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from refimpl.threads import available, limited, side_by_side
+from refimpl.kernels.threads import available, limited, side_by_side
 
 
 def test_results_come_in_the_order_of_the_parts():
@@ -57,7 +57,7 @@ def test_parts_inherit_how_numpy_treats_floating_point_errors():
 
 @pytest.mark.parametrize("given, expected", [("3", 3), ("", len(os.sched_getaffinity(0)))])
 def test_the_number_of_threads_is_that_of_the_environment_or_of_the_cores(given, expected):
-    code = "from refimpl.threads import available; print(available())"
+    code = "from refimpl.kernels.threads import available; print(available())"
     environment = os.environ | {"OMP_NUM_THREADS": given}
     printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert int(printed) == expected

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from refimpl.backends.torch_derivatives import grad, jvp, vjp  # noqa: E402
+from refimpl.verification.backends.torch_derivatives import grad, jvp, vjp  # noqa: E402
 
 # torch announces this itself on the first use of torch.func.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -7,12 +7,10 @@ import pytest
 from scipy.optimize import check_grad
 
 from refimpl.images import add_noise
-from refimpl.models import Model
-from refimpl.normalization import Normalization
-from refimpl.objective import Objective, SolverSettings, squared_loss, squared_loss_gradient
-from refimpl.operators import FilterBank, Identity
-from refimpl.parameters import make_parameters, pack, unpack
-from refimpl.potentials import make_potential
+from refimpl.kernels.vectors import dot
+from refimpl.paper.operators import FilterBank, Identity
+from refimpl.paper.parameters import make_parameters, pack, unpack
+from refimpl.paper.potentials import make_potential
 from refimpl.results import NotConvergedError
 from refimpl.training import (
     AdamState,
@@ -20,12 +18,19 @@ from refimpl.training import (
     adam_step,
     learning_rate,
     load_checkpoint,
+    run_epochs,
     save_checkpoint,
-    train,
     train_lbfgs,
 )
 from refimpl.training.loop import SMALLEST_REDUCTION
-from refimpl.vectors import dot
+from refimpl.training.model import Model
+from refimpl.training.normalization import Normalization
+from refimpl.training.objective import (
+    Objective,
+    SolverSettings,
+    squared_loss,
+    squared_loss_gradient,
+)
 
 SHAPE = (1, 7, 6)
 NEWTON = SolverSettings("newton", "cg", 1e-12, 1e-12)
@@ -131,7 +136,8 @@ def test_bad_settings_are_refused(options, message):
 
 def test_training_lowers_the_loss_and_keeps_the_best():
     objective, start = problem()
-    result = train(objective, objective, start, TrainingSettings(epochs=15, learning_rate=1e-2))
+    settings = TrainingSettings(epochs=15, learning_rate=1e-2)
+    result = run_epochs(objective, objective, start, settings)
     losses = [record["loss_train"] for record in result.records]
     assert len(losses) == 16 and min(losses) < 0.9 * losses[0]
     assert objective.loss(result.parameters).loss == pytest.approx(min(losses), rel=1e-9)
@@ -140,16 +146,16 @@ def test_training_lowers_the_loss_and_keeps_the_best():
 def test_untied_training_from_the_tied_solution_never_ends_higher():
     objective, start = problem()
     settings = TrainingSettings(epochs=5, learning_rate=0.3)
-    tied = train(objective, objective, start, settings).parameters
+    tied = run_epochs(objective, objective, start, settings).parameters
     untied = replace(objective, solvers=KRYLOV)
-    result = train(untied, untied, tied.untie(), settings)
+    result = run_epochs(untied, untied, tied.untie(), settings)
     ends = untied.loss(result.parameters).loss
     assert ends <= objective.loss(tied).loss * (1 + 1e-12)
 
 
 def test_only_the_chosen_parameters_move():
     objective, start = problem()
-    result = train(objective, objective, start, TrainingSettings(epochs=2, trained=("b",)))
+    result = run_epochs(objective, objective, start, TrainingSettings(epochs=2, trained=("b",)))
     assert np.array_equal(result.parameters.A, start.A)
     assert not np.array_equal(result.parameters.b, start.b)
 
@@ -164,14 +170,14 @@ def test_minibatches_cover_every_image_once():
             return super().subset(indices)
 
     spy = Spy(objective.model, objective.truth, objective.y, objective.solvers)
-    train(spy, objective, start, TrainingSettings(epochs=1, batch_size=2))
+    run_epochs(spy, objective, start, TrainingSettings(epochs=1, batch_size=2))
     assert sorted(np.concatenate(seen)) == list(range(5)) and [len(b) for b in seen] == [2, 2, 1]
 
 
 def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
     objective, start = problem()
     settings = TrainingSettings(epochs=6, batch_size=3, learning_rate=1e-2)
-    whole = train(objective, objective, start, settings)
+    whole = run_epochs(objective, objective, start, settings)
     saved = []
 
     def stop_after_three(progress):
@@ -181,9 +187,9 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(objective, objective, start, settings, callback=stop_after_three)
+        run_epochs(objective, objective, start, settings, callback=stop_after_three)
     progress = load_checkpoint(tmp_path / "run.npz")
-    resumed = train(objective, objective, start, settings, resume=progress)
+    resumed = run_epochs(objective, objective, start, settings, resume=progress)
     assert saved == [1, 2, 3]
     assert np.array_equal(resumed.parameters.A, whole.parameters.A)
     assert np.array_equal(resumed.progress.x, whole.progress.x)
@@ -212,7 +218,7 @@ def test_failing_steps_are_taken_back_and_end_the_run():
             return super().loss(raw, u0)
 
     fragile = Fragile(objective.model, objective.truth, objective.y, objective.solvers)
-    result = train(fragile, objective, start, TrainingSettings(epochs=100))
+    result = run_epochs(fragile, objective, start, TrainingSettings(epochs=100))
     assert np.array_equal(result.parameters.A, start.A)
     assert result.progress.adam.reduction <= SMALLEST_REDUCTION
     assert sum(record["rejected_steps"] for record in result.records) >= 10
@@ -220,10 +226,10 @@ def test_failing_steps_are_taken_back_and_end_the_run():
 
 def test_no_fixed_point_at_the_start_is_an_error():
     objective, start = problem(
-        solvers=SolverSettings("picard", "cg", 1e-12, 1e-12, {"max_iterations": 1})
+        solvers=SolverSettings("picard", "cg", 1e-12, 1e-12, 1)
     )
     with pytest.raises(NotConvergedError, match="start"):
-        train(objective, objective, start, TrainingSettings(epochs=1))
+        run_epochs(objective, objective, start, TrainingSettings(epochs=1))
 
 
 def test_lbfgs_finds_a_stationary_bias():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refimpl.vectors import dot, norm, plus, unit_and_size
+from refimpl.kernels.vectors import dot, norm, plus, unit_and_size
 from strategies import PRECISIONS, generator, image_shapes, normal, precisions, seeds
 
 
@@ -19,6 +19,22 @@ def test_dot_and_norm_are_those_of_each_image(shape, seed, dtype):
         lengths = np.linalg.norm(x[n].astype(float)), np.linalg.norm(y[n].astype(float))
         assert abs(dot(x, y)[n] - exact) <= bound * lengths[0] * lengths[1]
         assert abs(norm(x)[n] - lengths[0]) <= bound * lengths[0]
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("shape", [(3, 5), (2, 1, 1, 1), (2, 3, 200, 230)])
+def test_sums_of_vectors_are_those_of_numpy(shape, dtype):
+    rng = generator(0)
+    x, y, a = (normal(rng, s, dtype) for s in (shape, shape, shape[:1]))
+    wide = [v.astype(float).reshape(len(v), -1) for v in (x, y)]
+    products = wide[0] * wide[1]
+    bound = np.finfo(float).eps * products.shape[1] * np.abs(products).sum(axis=1)
+    assert (np.abs(dot(x, y, dtype=float) - products.sum(axis=1)) <= bound).all()
+    total = plus(y, a, x)
+    exact = wide[1] + a[:, None].astype(float) * wide[0]
+    size = np.abs(wide[1]) + np.abs(a[:, None] * wide[0])
+    assert total.dtype == dtype and total.shape == shape
+    assert (np.abs(total.reshape(exact.shape) - exact) <= 2 * np.finfo(dtype).eps * size).all()
 
 
 @given(image_shapes(), seeds())

@@ -10,6 +10,7 @@
     single         one gradient, one product, and the machine's limits
     scaling        time against image size, filters and batch
     processes      peak memory and cold start, each in a process of its own
+    libraries      threads and precision of all of them
     report         the tables, and the targets
 
 No time passes or fails. Every section is saved to output/benchmark.json as it ends.

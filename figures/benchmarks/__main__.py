@@ -6,33 +6,16 @@ called one after the other, never two at once, each with all cores.
 
 import argparse
 import json
-import os
 import sys
 import time
-import warnings
 from pathlib import Path
 
+from figures.benchmarks.libraries import prepare_libraries
 from refimpl.storage import write_file
 
 HERE = Path(__file__).parents[1]
 BUDGET, TASKS_SHARE = 3600.0, 0.6  # seconds, with which one run measures every row
 SECTIONS = ("gradients", "products", "tasks", "dense", "cold_start", "memory", "scaling")
-
-
-def prepare_libraries() -> None:
-    """All cores for torch, float64 for JAX, which never looks for other devices.
-
-    Threads of torch sleep when they have nothing to do: else they would turn idle loops on a core
-    while the next library is timed.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    import jax
-    import torch
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    jax.config.update("jax_enable_x64", True)
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module="refimpl")
 
 
 class Settings:

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from figures.benchmarks.problems import Problem, Reference, as_vector, distance
+from figures.benchmarks.problems import Exact
 from figures.benchmarks.tasks import Fitted, fit, timed
 from figures.benchmarks.variants import ADJOINT_FACTOR, Outcome
-from refimpl.equilibrium import reconstruct
+from figures.task import Task, distance, filters_vector
+from refimpl import hypergradient, reconstruct
 from refimpl.experiments import get_experiment, set_up
 from refimpl.images import PAPER_RANGE, add_noise, faces
-from refimpl.implicit import hypergradient
 from refimpl.results import BreakdownError, NotConvergedError
 
 PRESET, IMAGES, TARGET = "dense-denoising-relu-0.1", 100, 5e-6
@@ -26,47 +26,46 @@ FIRST = 1e-6
 MEMORY, RIDGES, MOST = 5, (1e-4, 1e-10), 5_000
 
 
-def make_problem(images: int = IMAGES) -> Problem:
+def make_problem(images: int = IMAGES) -> Task:
     """The preset's model and start on all the faces there are."""
     experiment = get_experiment(PRESET)
     setup, both = set_up(experiment), faces().rescaled(PAPER_RANGE)
     truth = np.concatenate([both.train, both.test])[:images]
     rng = np.random.default_rng(experiment.seed)
     y = add_noise(setup.model.operator.matvec(truth), experiment.noise_level, rng)
-    return Problem(PRESET, setup.model.step(setup.start, y), truth)
+    return Task(PRESET, setup.model.step(setup.start, y), truth)
 
 
-def solve_ours(problem: Problem, tol: float) -> Outcome:
+def solve_ours(problem: Task, tol: float) -> Outcome:
     """refimpl, with the solvers of the preset."""
     solvers = get_experiment(PRESET).tied_solvers
     step = problem.step
-    options = solvers.forward_options | {"max_iterations": 200}
-    star = reconstruct(step, method=solvers.forward, tol=tol, **options)
+    star = reconstruct(step, method=solvers.forward, tol=tol, max_iterations=200)
     result = hypergradient(
         step, star, problem.loss_gradient(star.x), method=solvers.adjoint,
-        tol=ADJOINT_FACTOR * tol, **solvers.adjoint_options,
+        tol=ADJOINT_FACTOR * tol,
     )
     counts = star.evaluations, star.products, result.adjoint.products
-    return Outcome(star.x.ravel(), as_vector(result.gradient), *counts)
+    return Outcome(star.x.ravel(), filters_vector(result.gradient), *counts)
 
 
-def reference(problem: Problem) -> Reference:
+def reference(problem: Task) -> Exact:
     """By refimpl to 1e-14, and again by plain Anderson in torch to 1e-13."""
     found = solve_ours(problem, 1e-14)
     second = solve_torch(problem, torch.float64, RIDGES[1], 1e-13)
-    return Reference(
+    return Exact(
         found.state, found.gradient, distance(second.state, found.state),
         distance(second.gradient, found.gradient),
     )
 
 
 @torch.no_grad()
-def solve_torch(problem: Problem, dtype: torch.dtype, ridge: float, tol: float) -> Outcome:
+def solve_torch(problem: Task, dtype: torch.dtype, ridge: float, tol: float) -> Outcome:
     """Anderson's method on T, then on q ← ∇ℓ + (∂_u T)ᵀ q, the identity as forward operator."""
-    step, theta = problem.step, problem.step.field.parameters
-    arrays = step.datafit.y, problem.truth, theta.A, theta.b
+    step, theta = problem.step, problem.step.problem.theta
+    arrays = step.problem.y, problem.truth, theta.A, theta.b
     y, truth, A, b = (torch.tensor(x, dtype=dtype).flatten(1 if x.ndim > 2 else 0) for x in arrays)
-    A, gamma, lam, tau = A.view(theta.A.shape), float(theta.gamma), step.datafit.lam, step.tau
+    A, gamma, lam, tau = A.view(theta.A.shape), float(theta.gamma), step.problem.lam, step.tau
 
     def field(z: Tensor) -> Tensor:
         return gamma * torch.relu(z) @ A
@@ -108,7 +107,7 @@ def anderson(apply, x: Tensor, ridge: float, tol: float, scale: Tensor) -> tuple
     return x, MOST
 
 
-def compare(problem: Problem, say) -> dict:
+def compare(problem: Task, say) -> dict:
     """Rows of refimpl and of every setting of Anderson's method that reaches the target."""
     goal = reference(problem)
     solves = {"refimpl": partial(solve_ours, problem)}

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 
 from figures.benchmarks.plain import plain
-from figures.benchmarks.problems import Problem, Reference, as_vector, distance
+from figures.benchmarks.problems import Exact
 from figures.benchmarks.timing import seconds
-from figures.benchmarks.torch_model import FORMS, Model
+from figures.benchmarks.torch_model import FORMS, TorchModel
 from figures.benchmarks.torch_solvers import plain_hypergradient
+from figures.task import Task, distance, filters_vector
 from refimpl.arrays import Array
-from refimpl.implicit import solve_adjoint
+from refimpl.equilibrium import solve_adjoint
 
 GROWTH = 1.2  # errors are measured at iterations 16, 16 · 1.2, …
 FIRST, SHORT = 16, 3
 PRECISIONS = {1e-3: torch.float32, 1e-6: torch.float64}
-KRYLOV = {"preconditioner": "circulant", "max_iterations": 3_000}
 
 
 def count_until(
@@ -63,7 +63,7 @@ def crossing(errors: list[tuple[int, float]], goal: float) -> dict:
 
 
 def count_evaluations(
-    problem: Problem, reference: Reference, targets: tuple[float, ...], budget: float
+    problem: Task, reference: Exact, targets: tuple[float, ...], budget: float
 ) -> dict[str, dict[float, dict]]:
     """Counts for the state and for the adjoint state, each within half of the budget."""
     step = problem.step
@@ -72,13 +72,13 @@ def count_evaluations(
 
     def gradient_at(u: Array) -> float:
         lin, loss_u = step.linearize(u), problem.loss_gradient(u)
-        q = solve_adjoint(lin, loss_u, tol=min(targets) / 100, **KRYLOV).x
-        return distance(as_vector(lin.params_vjp(q)), reference.gradient)
+        q = solve_adjoint(lin, loss_u, tol=min(targets) / 100, max_iterations=3_000).x
+        return distance(filters_vector(lin.params_vjp(q)), reference.gradient)
 
     def gradient_from(q: Array) -> float:
-        return distance(as_vector(star.params_vjp(q)), reference.gradient)
+        return distance(filters_vector(star.params_vjp(q)), reference.gradient)
 
-    u0 = step.datafit.operator.adjoint(step.datafit.y)
+    u0 = step.operator.adjoint(step.problem.y)
     return {
         "state": count_until(step.apply, gradient_at, u0, targets, budget / 2),
         "adjoint": count_until(
@@ -87,14 +87,15 @@ def count_evaluations(
     }
 
 
-def seconds_of_evaluations(problem: Problem, dtype: torch.dtype) -> dict[str, float | str]:
+def seconds_of_evaluations(problem: Task, dtype: torch.dtype) -> dict[str, float | str]:
     """Seconds of one evaluation of T and one of its adjoint iteration, in the faster form."""
     numbers = plain(problem.step, problem.truth)
-    rows = [seconds_in_form(Model(numbers, form, dtype)) | {"form": form} for form in FORMS[:2]]
+    models = {form: TorchModel(numbers, form, dtype) for form in FORMS[:2]}
+    rows = [seconds_in_form(model) | {"form": form} for form, model in models.items()]
     return min(rows, key=lambda row: row["state"] + row["adjoint"])
 
 
-def seconds_in_form(model: Model) -> dict[str, float]:
+def seconds_in_form(model: TorchModel) -> dict[str, float]:
     """The same for one form: differences between runs with more and with fewer evaluations."""
 
     def run(iterations: int, adjoint_iterations: int) -> float:
@@ -106,7 +107,7 @@ def seconds_in_form(model: Model) -> dict[str, float]:
 
 
 def extrapolate(
-    problems: tuple[Problem, Problem], reference: Reference, targets: tuple[float, ...],
+    problems: tuple[Task, Task], reference: Exact, targets: tuple[float, ...],
     budget: float,
 ) -> dict[float, dict]:
     """For each target, the row of the plain iteration in torch, extrapolated."""
@@ -131,8 +132,8 @@ def extrapolate(
     return rows
 
 
-def reached(problem: Problem, reference: Reference, row: dict) -> float:
+def reached(problem: Task, reference: Exact, row: dict) -> float:
     """The error that the extrapolated counts leave in torch, in the row's precision."""
-    model = Model(plain(problem.step, problem.truth), dtype=getattr(torch, row["precision"]))
+    model = TorchModel(plain(problem.step, problem.truth), dtype=getattr(torch, row["precision"]))
     found = plain_hypergradient(model, row["evaluations"], row["adjoint_products"])
     return distance(found.gradient, reference.gradient)

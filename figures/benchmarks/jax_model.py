@@ -13,7 +13,7 @@ from scipy.fft import next_fast_len
 
 from figures.benchmarks.jax_products import (
     Array,
-    Bank,
+    JaxBank,
     Linearization,
     pad,
     prior_products,
@@ -38,7 +38,7 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class Model:
+class JaxModel:
     """One problem with one way to multiply, as functions that XLA compiles.
 
     Attributes
@@ -78,12 +78,12 @@ class Model:
 
     def analyse(self, arrays: Arrays, u: Array) -> Array:
         """Au."""
-        return Bank(arrays.A, self.way).analyse(u)
+        return JaxBank(arrays.A, self.way).analyse(u)
 
     def direction(self, arrays: Arrays, u: Array, s: Array) -> Array:
         """G(u), given s = σ(Au)."""
         residual = self.forward(arrays, u) - arrays.y
-        prior = Bank(synthesis(arrays), self.way).synthesise(s)
+        prior = JaxBank(synthesis(arrays), self.way).synthesise(s)
         return self.plain.lam * self.adjoint(arrays, residual) + prior
 
     def energy(self, arrays: Arrays, u: Array, z: Array) -> Array:
@@ -138,13 +138,13 @@ class Model:
         """diag(∂F), and diag(J) with that of KᵀK by ‖kernel‖², lifted where small."""
         weight = sum(c * c for *_, c in self.plain.taps) if self.plain.taps else 1.0
         data = self.plain.lam * (weight if arrays.mask is None else arrays.mask)
-        own = Bank(arrays.A * synthesis(arrays), "shifts").synthesise(d)
+        own = JaxBank(arrays.A * synthesis(arrays), "shifts").synthesise(d)
         size = jnp.abs(own + data)
         return own, jnp.maximum(size, LIFT * size.max((1, 2), keepdims=True))
 
     def gradients(self, arrays: Arrays, u: Array, p: Array, s: Array, d: Array) -> Array:
         """dℓ/dA, or dℓ/dA and dℓ/dC one after the other, with p = τ q (E6, E10)."""
-        r = d * Bank(synthesis(arrays), self.way).analyse(p)
+        r = d * JaxBank(synthesis(arrays), self.way).analyse(p)
         g_A, g_C = (correlations(*pair, arrays.A.shape) for pair in ((u, r), (p, s)))
         return -(g_A + g_C) if arrays.C is None else -jnp.stack([g_A, g_C])
 
@@ -166,7 +166,8 @@ def correlations(u: Array, z: Array, shape: tuple[int, int, int]) -> Array:
     return jnp.stack(rows, axis=1).reshape(shape)
 
 
-def make_model(plain: Plain, product: str) -> Model:
+def make_model(plain: Plain, product: str) -> JaxModel:
     """The model with its arrays on the device."""
     arrays = (plain.y, plain.A, plain.C, plain.mask, plain.truth)
-    return Model(plain, product, Arrays(*(None if x is None else jnp.asarray(x) for x in arrays)))
+    arrays = Arrays(*(None if x is None else jnp.asarray(x) for x in arrays))
+    return JaxModel(plain, product, arrays)

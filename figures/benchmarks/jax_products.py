@@ -33,7 +33,7 @@ class Linearization(NamedTuple):
     vjp: Callable[[Array], Array]
 
 
-class Bank(NamedTuple):
+class JaxBank(NamedTuple):
     """Filters (F, h, w) and the way to apply them, a name in `PRODUCTS`."""
 
     taps: Array
@@ -176,7 +176,7 @@ def prior_products(d: Array, A: Array, C: Array | None, name: str) -> tuple[Call
         return tuple(lambda v, n=n: stencil_product(S, v, window, n) for n in names)
     if name == "shifts":
         return lambda v: fused(v, d, A, C), lambda v: fused(v, d, C, A)
-    first, second = Bank(A, name), Bank(C, name)
+    first, second = JaxBank(A, name), JaxBank(C, name)
     return (
         lambda v: second.synthesise(d * first.analyse(v)),
         lambda q: first.synthesise(d * second.analyse(q)),

@@ -27,14 +27,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from figures.benchmarks.jax_model import Arrays, Model
+from figures.benchmarks.jax_model import Arrays, JaxModel
 from figures.benchmarks.jax_products import Array
 
 NEWTON_STEPS, HALVINGS, INNER = 100, 30, 2000
 DECREASE = 1e-4
 
 
-class Solution(NamedTuple):
+class JaxSolution(NamedTuple):
     """State, dℓ/dθ and counts: evaluations of G, products with J, products with Jᵀ."""
 
     state: Array
@@ -107,7 +107,7 @@ def bicgstab(matvec: Callable, b: Array, precondition: Callable, tol: Array) -> 
     return x, k
 
 
-class Iterate(NamedTuple):
+class JaxIterate(NamedTuple):
     """u with z = Au, s = σ(z), G(u), ‖G(u)‖, its merit, the dual variable, and counts."""
 
     u: Array
@@ -120,17 +120,17 @@ class Iterate(NamedTuple):
     counts: Array
 
 
-def evaluate(model: Model, arrays: Arrays, u: Array, dual: Array, counts: Array) -> Iterate:
+def evaluate(model: JaxModel, arrays: Arrays, u: Array, dual: Array, counts: Array) -> JaxIterate:
     """Everything at u that costs one evaluation of G."""
     z = model.analyse(arrays, u)
     s = jnp.tanh(model.plain.slope * z)
     direction = model.direction(arrays, u, s)
     size = norm(direction)
     merit = model.energy(arrays, u, z) if model.plain.tied else size
-    return Iterate(u, z, s, direction, size, merit, dual, counts + jnp.array([1, 0]))
+    return JaxIterate(u, z, s, direction, size, merit, dual, counts + jnp.array([1, 0]))
 
 
-def newton(model: Model, arrays: Arrays, u0: Array, tol: Array) -> Iterate:
+def newton(model: JaxModel, arrays: Arrays, u0: Array, tol: Array) -> JaxIterate:
     """u with τ ‖G(u)‖ ≤ tol max(‖u‖, ‖u0‖)."""
     tau, start = model.plain.tau, norm(u0)
 
@@ -152,7 +152,9 @@ def newton(model: Model, arrays: Arrays, u0: Array, tol: Array) -> Iterate:
     return lax.while_loop(going, step, (begin._replace(dual=0 * begin.s), 0))[0]
 
 
-def newton_step(model: Model, arrays: Arrays, it: Iterate, eta: Array, first: Array) -> Iterate:
+def newton_step(
+    model: JaxModel, arrays: Arrays, it: JaxIterate, eta: Array, first: Array
+) -> JaxIterate:
     """The system with the responses of the dual variable, then the step and its safeguard."""
     d = dual_slope(it.z, it.s, it.dual, model.plain.slope)
     lin, solve = model.linearize(arrays, d), cg if model.plain.tied else bicgstab
@@ -191,7 +193,7 @@ def dual_slope(z: Array, s: Array, dual: Array, slope: float) -> Array:
     return majoriser * (1 - psi * dual)
 
 
-def hypergradient(model: Model, arrays: Arrays, tol: Array, adjoint_tol: Array) -> Solution:
+def hypergradient(model: JaxModel, arrays: Arrays, tol: Array, adjoint_tol: Array) -> JaxSolution:
     """The state from Kᵀy and dℓ/dθ there, E9 and E10, ℓ the mean squared error."""
     it = newton(model, arrays, model.adjoint(arrays, arrays.y), tol)
     d = model.plain.slope * (1 - it.s**2)
@@ -199,10 +201,10 @@ def hypergradient(model: Model, arrays: Arrays, tol: Array, adjoint_tol: Array) 
     lin, solve = model.linearize(arrays, d), cg if model.plain.tied else bicgstab
     p, products = solve(lin.vjp, loss, model.preconditioner(arrays, d), adjoint_tol)
     gradient = model.gradients(arrays, it.u, p, it.s, d)
-    return Solution(it.u, gradient, jnp.concatenate([it.counts, jnp.array([products])]))
+    return JaxSolution(it.u, gradient, jnp.concatenate([it.counts, jnp.array([products])]))
 
 
-def compiled(model: Model) -> Callable[[float, float], Solution]:
-    """(tol, adjoint_tol) ↦ Solution, one program for all tolerances."""
+def compiled(model: JaxModel) -> Callable[[float, float], JaxSolution]:
+    """(tol, adjoint_tol) ↦ JaxSolution, one program for all tolerances."""
     program = jax.jit(partial(hypergradient, model))
     return lambda tol, adjoint_tol: program(model.arrays, tol, adjoint_tol)

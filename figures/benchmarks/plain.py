@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from refimpl import Convolution, Identity, Mask
 from refimpl.arrays import Array
-from refimpl.maps import Step
-from refimpl.operators import Convolution, Identity, Mask
+from refimpl.engine import Step
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plain:
 
 def plain(step: Step, truth: Array) -> Plain:
     """The numbers of a step; ValueError for a model that `Plain` cannot say."""
-    theta, bank, operator = step.field.parameters, step.field.bank, step.datafit.operator
+    theta, bank, operator = step.problem.theta, step.problem.bank, step.problem.operator
     require_plain(step)
     taps, widths, mask = (), (0, 0), None
     if isinstance(operator, Convolution):
@@ -59,15 +59,15 @@ def plain(step: Step, truth: Array) -> Plain:
     elif isinstance(operator, Mask):
         mask = operator.mask.reshape(bank.image_shape)[0].astype(theta.A.dtype)
     return Plain(
-        step.datafit.y[:, 0], truth[:, 0], theta.A[:, 0],
+        step.problem.y[:, 0], truth[:, 0], theta.A[:, 0],
         None if theta.tied else theta.C[:, 0], mask, taps, widths,
-        step.datafit.lam, step.tau, float(step.field.potential.slope),
+        step.problem.lam, step.tau, float(step.problem.potential.slope),
     )
 
 
 def require_plain(step: Step) -> None:
     """Raise unless the model is a grey one with b = 0, w = γ = 1 and symmetric boundaries."""
-    theta, bank, operator = step.field.parameters, step.field.bank, step.datafit.operator
+    theta, bank, operator = step.problem.theta, step.problem.bank, step.problem.operator
     usual = not theta.b.any() and (theta.weights == 1).all() and theta.gamma == 1
     boundaries = {bank.boundary, getattr(operator, "boundary", "symmetric")}
     known = isinstance(operator, Identity | Mask | Convolution)

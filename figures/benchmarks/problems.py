@@ -8,27 +8,31 @@ program, which shares no code with it; both distances are kept with it. Referenc
 """
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from figures.studies.trained import TRAINED
+from figures.task import Task, distance, filters_vector
 from figures.train import presets, run_path, train_all
+from refimpl import (
+    Convolution,
+    FilterBank,
+    Identity,
+    Mask,
+    Parameters,
+    add_noise,
+    hypergradient,
+    make_potential,
+    reconstruct,
+)
 from refimpl.arrays import Array
-from refimpl.equilibrium import reconstruct
 from refimpl.experiments import load_run
-from refimpl.images import add_noise, photograph_crops
-from refimpl.implicit import hypergradient
-from refimpl.maps import Step
-from refimpl.models import Model
-from refimpl.objective import squared_loss_gradient
-from refimpl.operators import Convolution, FilterBank, Identity, LinearOperator, Mask, block_mask
-from refimpl.operators.convolution import diagonal_kernel
-from refimpl.parameters import Parameters, pack
-from refimpl.potentials import make_potential
+from refimpl.images import photograph_crops
+from refimpl.paper.operators import LinearOperator, block_mask
+from refimpl.paper.operators.convolution import diagonal_kernel
 from refimpl.storage import npz_bytes, read_arrays, write_file
+from refimpl.training.model import Model
 
 PRESET, METHODS = "conv-denoising-3x3-tv", {True: "bilevel", False: "deq"}
 SIZE, IMAGES, BLUR = (178, 218), 10, 11
@@ -38,24 +42,7 @@ NOISE = {"denoising": 0.1, "deblurring": 0.01, "inpainting": 0.01}
 STATE_TOL, ADJOINT_TOL = 1e-14, 1e-12
 
 
-class Problem(NamedTuple):
-    """A step T with the truth that the loss compares with."""
-
-    name: str
-    step: Step
-    truth: Array
-
-    def loss_gradient(self, u: Array) -> Array:
-        """∇ℓ(u), E11."""
-        return squared_loss_gradient(u, self.truth)
-
-    def few(self, count: int) -> "Problem":
-        """The first `count` images alone."""
-        datafit = replace(self.step.datafit, y=self.step.datafit.y[:count])
-        return Problem(self.name, replace(self.step, datafit=datafit), self.truth[:count])
-
-
-class Reference(NamedTuple):
+class Exact(NamedTuple):
     """u* (N, 1, H, W), dℓ/d(A, C) as one vector, and how far a second method is from both."""
 
     state: Array
@@ -74,7 +61,7 @@ def trained_parameters(output: Path, quick: bool, say) -> dict[bool, Parameters]
 
 def make_problem(
     task: str, theta: Parameters, *, size: tuple[int, int] = SIZE, images: int = IMAGES
-) -> Problem:
+) -> Task:
     """One task, a key of `NOISE`, with trained filters; the same arrays on every call."""
     truth = photograph_crops(size).train[:images]
     operator = forward_operator(task, truth.shape[1:])
@@ -82,7 +69,7 @@ def make_problem(
     y = add_noise(operator.matvec(truth), NOISE[task], np.random.default_rng(0))
     model = Model(operator, bank, make_potential("log_cosh", slope=SLOPE), LAM, TAU)
     name = task if theta.tied else f"{task}, untied"
-    return Problem(name, model.step(theta, y), truth)
+    return Task(name, model.step(theta, y), truth)
 
 
 def forward_operator(task: str, image_shape: tuple[int, int, int]) -> LinearOperator:
@@ -94,55 +81,42 @@ def forward_operator(task: str, image_shape: tuple[int, int, int]) -> LinearOper
     return Mask(block_mask(image_shape[1:]), image_shape)
 
 
-def as_vector(gradient: Parameters) -> Array:
-    """dℓ/dA, and untied dℓ/dC after it: the trained parameters."""
-    return pack(gradient, TRAINED)
-
-
-def distance(x: Array, reference: Array) -> float:
-    """‖x − reference‖ / ‖reference‖ over all entries."""
-    return float(np.linalg.norm(np.ravel(x) - np.ravel(reference)) / np.linalg.norm(reference))
-
-
-def find_reference(problem: Problem, folder: Path) -> Reference:
+def find_reference(problem: Task, folder: Path) -> Exact:
     """The reference of a problem, from the cache if it is there."""
     path = folder / f"{digest(problem)}.npz"
     if path.exists():
         arrays = read_arrays(path)
-        distances = (float(arrays[name]) for name in Reference._fields[2:])
-        return Reference(arrays["state"], arrays["gradient"], *distances)
+        distances = (float(arrays[name]) for name in Exact._fields[2:])
+        return Exact(arrays["state"], arrays["gradient"], *distances)
     reference = solve_reference(problem)
     folder.mkdir(parents=True, exist_ok=True)
     write_file(path, npz_bytes({k: np.asarray(x) for k, x in reference._asdict().items()}))
     return reference
 
 
-def digest(problem: Problem) -> str:
+def digest(problem: Task) -> str:
     """A name for the problem's arrays, its operator and its constants."""
-    theta, datafit = problem.step.field.parameters, problem.step.datafit
-    content = hashlib.sha256(f"{problem.name} {datafit.lam} {problem.step.tau}".encode())
-    for array in (datafit.y, problem.truth, theta.A, theta.synthesis):
+    given = problem.step.problem
+    content = hashlib.sha256(f"{problem.name} {given.lam} {problem.step.tau}".encode())
+    for array in (given.y, problem.truth, given.theta.A, given.theta.synthesis):
         content.update(np.ascontiguousarray(array).tobytes())
     return content.hexdigest()[:16]
 
 
-def solve_reference(problem: Problem) -> Reference:
+def solve_reference(problem: Task) -> Exact:
     """Solve by refimpl to rounding errors, and by JAX to see that both agree."""
     from figures.benchmarks.jax_model import make_model
     from figures.benchmarks.jax_solvers import compiled
     from figures.benchmarks.plain import plain
 
     step = problem.step
-    method = "newton" if step.field.parameters.tied else "newton_krylov"
-    star = reconstruct(
-        step, method=method, tol=STATE_TOL, preconditioner="circulant", max_iterations=200
-    )
+    star = reconstruct(step, tol=STATE_TOL, max_iterations=200)
     result = hypergradient(
-        step, star, problem.loss_gradient(star.x), tol=ADJOINT_TOL, preconditioner="circulant",
-        max_iterations=5_000, allow_unconverged=True,
+        step, star, problem.loss_gradient(star.x), tol=ADJOINT_TOL, max_iterations=5_000,
+        allow_unconverged=True,
     )
     second = compiled(make_model(plain(step, problem.truth), "stencil"))(1e-13, ADJOINT_TOL)
-    gradient = as_vector(result.gradient)
-    return Reference(
+    gradient = filters_vector(result.gradient)
+    return Exact(
         star.x, gradient, distance(second.state, star.x), distance(second.gradient, gradient)
     )

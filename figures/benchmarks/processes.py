@@ -15,13 +15,12 @@ from pathlib import Path
 
 FIRST_GRADIENT = """
 import numpy as np
-from refimpl.fields_of_experts import make_field
-from refimpl.operators import FilterBank
-from refimpl.potentials import make_potential
+from refimpl import FieldOfExperts, FilterBank, make_potential
+from refimpl.engine import make_field
 u = np.random.default_rng(0).uniform(size=(1, 1, 64, 64))
 A = np.random.default_rng(1).standard_normal((30, 1, 3, 3))
-field = make_field(FilterBank((1, 64, 64), (30, 3, 3)), make_potential("log_cosh", slope=100.0), A)
-field.value(u)
+bank, phi = FilterBank((1, 64, 64), (30, 3, 3)), make_potential("log_cosh", slope=100.0)
+make_field(FieldOfExperts(bank, phi, A)).value(u)
 """
 
 
@@ -66,7 +65,7 @@ def peak_memory(names: list[str], output: Path, flags: list[str]) -> dict[str, d
 
 def memory_of(name: str, output: Path, size: tuple[int, int], images: int) -> dict[str, float]:
     """Peak resident megabytes before and after one hypergradient at a tolerance of 1e-6."""
-    from figures.benchmarks.__main__ import prepare_libraries
+    from figures.benchmarks.libraries import prepare_libraries
     from figures.benchmarks.problems import make_problem, trained_parameters
     from figures.benchmarks.variants import variants
 

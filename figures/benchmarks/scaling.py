@@ -10,15 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from figures.benchmarks.problems import LAM, SLOPE, TAU, Problem
+from figures.benchmarks.problems import LAM, SLOPE, TAU
 from figures.benchmarks.timing import seconds
 from figures.benchmarks.variants import make_refimpl
-from refimpl.datafit import DataFit
-from refimpl.fields_of_experts import make_field
-from refimpl.images import add_noise, photograph_crops
-from refimpl.maps import make_step
-from refimpl.operators import FilterBank, Identity
-from refimpl.potentials import make_potential
+from figures.task import Task
+from refimpl import FieldOfExperts, FilterBank, Identity, Problem, add_noise, make_potential
+from refimpl.engine import make_step
+from refimpl.images import photograph_crops
 
 SIZES = (64, 128, 256, 512, 1024, 2048)
 FILTERS = (8, 16, 32, 64, 128)
@@ -41,7 +39,7 @@ AXES = {
 }
 
 
-def make_problem(point: Point, A: np.ndarray) -> Problem:
+def make_problem(point: Point, A: np.ndarray) -> Task:
     """Denoising of tiled photographs with the first filters of A, repeated where it has fewer.
 
     Filters are scaled so that AᵀA keeps its size.
@@ -53,9 +51,9 @@ def make_problem(point: Point, A: np.ndarray) -> Problem:
     taps = np.resize(A, (point.filters, *A.shape[1:])) * np.sqrt(len(A) / point.filters)
     bank = FilterBank(truth.shape[1:], (point.filters, *A.shape[2:]), "symmetric")
     y = add_noise(truth, 0.1, np.random.default_rng(0))
-    field = make_field(bank, make_potential("log_cosh", slope=SLOPE), taps)
-    step = make_step(DataFit(Identity(truth.shape[1:]), y, LAM), field, TAU)
-    return Problem("denoising", step, truth)
+    experts = FieldOfExperts(bank, make_potential("log_cosh", slope=SLOPE), taps)
+    step = make_step(Problem(Identity(truth.shape[1:]), y, experts, LAM), TAU)
+    return Task("denoising", step, truth)
 
 
 def mosaic(base: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -70,7 +68,7 @@ def measure(point: Point, A: np.ndarray) -> dict:
     make_refimpl(make_problem(point._replace(size=64, batch=1), A))(TOLERANCE)
     problem = make_problem(point, A)
     solve, step = make_refimpl(problem), problem.step
-    u = step.datafit.y
+    u = step.problem.y
     step.field.value(u)
     gradient = min(seconds(lambda: step.field.value(u)) for _ in range(3))
     hypergradient = seconds(lambda: solve(TOLERANCE))

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from figures.benchmarks.plain import plain
-from figures.benchmarks.problems import SLOPE, Problem
+from figures.benchmarks.problems import SLOPE
 from figures.benchmarks.timing import paired, ratio
-from figures.benchmarks.torch_model import FORMS, Bank
-from refimpl.fields_of_experts import make_field
-from refimpl.operators import FilterBank
-from refimpl.potentials import make_potential
+from figures.benchmarks.torch_model import FORMS, TorchBank
+from figures.task import Task
+from refimpl import FieldOfExperts, FilterBank, make_potential
+from refimpl.engine import make_field
 
 FILTERS = ((30, 3, 3), (2, 11, 11))
 TANH = {"float32": 25, "float64": 40}
@@ -29,7 +29,7 @@ def gradient_calls(images: np.ndarray, filters: tuple, dtype: type) -> dict:
     A = (0.3 * rng.standard_normal((filters[0], 1, *filters[1:]))).astype(dtype)
     u = images.astype(dtype)
     bank = FilterBank(u.shape[1:], filters, "zero")
-    field = make_field(bank, make_potential("log_cosh", slope=SLOPE), A)
+    field = make_field(FieldOfExperts(bank, make_potential("log_cosh", slope=SLOPE), A))
     tensors = torch.from_numpy(u), torch.from_numpy(A)
     calls = {f"torch {form}": lambda form=form: torch_field(*tensors, form) for form in FORMS}
     return {"refimpl": lambda: field.value(u)} | calls
@@ -45,7 +45,7 @@ def torch_field(u: torch.Tensor, A: torch.Tensor, form: str) -> np.ndarray:
         s = torch.tanh(SLOPE * torch.matmul(A.reshape(F, -1), windows))
         columns = torch.matmul(A.reshape(F, -1).T, s)
         return torch.nn.functional.fold(columns, (H, W), (h, w), padding=pad).numpy()
-    u, taps = (Bank(x, form)._in_form(x) for x in (u, A))
+    u, taps = (TorchBank(x, form)._in_form(x) for x in (u, A))
     s = torch.tanh(SLOPE * torch.nn.functional.conv2d(u, taps, padding=pad))
     return torch.nn.functional.conv_transpose2d(s, taps, padding=pad).numpy()
 
@@ -77,16 +77,16 @@ def summary(times: dict[str, list[float]]) -> dict:
     return {"seconds": medians, "ratios": ratios, "best": best, "ratio": ratios[best]} | shortest
 
 
-def compare_products(problem: Problem, rounds: int) -> dict:
+def compare_products(problem: Task, rounds: int) -> dict:
     """One product with the Hessian, d given: here and in every form of torch and JAX, float64."""
     import jax
 
     from figures.benchmarks.jax_model import make_model
     from figures.benchmarks.jax_products import PRODUCTS, assemble, prior_products
-    from figures.benchmarks.torch_model import Model
+    from figures.benchmarks.torch_model import TorchModel
 
     step = problem.step
-    u = step.datafit.operator.adjoint(step.datafit.y)
+    u = step.operator.adjoint(step.problem.y)
     numbers, lin = plain(step, problem.truth), step.linearize(u)
     _, slopes = lin.field.responses
     d, v = torch.from_numpy(slopes), torch.from_numpy(u)
@@ -95,7 +95,7 @@ def compare_products(problem: Problem, rounds: int) -> dict:
         "refimpl assembly of the stencil": lambda: step.linearize(u).field.jacobian,
     }
     for form in FORMS:
-        calls[f"torch {form}"] = torch_product(Model(numbers, form), d, v)
+        calls[f"torch {form}"] = torch_product(TorchModel(numbers, form), d, v)
     A = make_model(numbers, "stencil").arrays.A
     slopes, image = jax.numpy.asarray(slopes), jax.numpy.asarray(u[:, 0])
     for name in PRODUCTS[:2]:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from figures.benchmarks.problems import Problem, Reference, distance
+from figures.benchmarks.problems import Exact
 from figures.benchmarks.timing import interleaved, ratio, seconds
 from figures.benchmarks.variants import Solve, Variant
+from figures.task import Task, distance
 from refimpl.results import BreakdownError, NotConvergedError
 
 FEW, LIMIT, MOST_ROUNDS, MOST_TRIES = 2, 15.0, 5, 14
@@ -40,7 +41,7 @@ class Fitted(NamedTuple):
     seconds: float
 
 
-def fit(solve: Solve, reference: Reference, target: float, first: float) -> tuple[dict, float]:
+def fit(solve: Solve, reference: Exact, target: float, first: float) -> tuple[dict, float]:
     """Row and seconds at the loosest tolerance tried that reaches the target.
 
     Raises
@@ -59,7 +60,7 @@ def fit(solve: Solve, reference: Reference, target: float, first: float) -> tupl
     raise NotConvergedError(f"error {error:.1e} at tolerance {tol:.1e}, wanted {target:.0e}")
 
 
-def row_of(outcome, reference: Reference, tol: float, error: float) -> dict:
+def row_of(outcome, reference: Exact, tol: float, error: float) -> dict:
     """What is saved of one run, but for its time."""
     return {
         "tolerance": tol,
@@ -84,7 +85,7 @@ class Made:
         Where rivals begin.
     """
 
-    def __init__(self, problems: tuple[Problem, Problem], references: tuple[Reference, Reference]):
+    def __init__(self, problems: tuple[Task, Task], references: tuple[Exact, Exact]):
         self.problems, self.references = problems, references
         self.solves: dict[tuple[str, int], Solve] = {}
         self.first_calls: dict[tuple[str, int], float] = {}
@@ -130,7 +131,7 @@ def prepare(variant: Variant, made: Made, target: float) -> Fitted:
 
 def compare(variants: tuple[Variant, ...], made: Made, target: float, say) -> dict[str, dict]:
     """Rows of all variants for one target; a variant that fails says why instead."""
-    tied = made.problems[0].step.field.parameters.tied
+    tied = made.problems[0].step.problem.theta.tied
     fitted, rows = {}, {}
     for variant in variants:
         if not (tied or variant.untied):

@@ -22,7 +22,7 @@ LIFT, DISTRUST = 1e-3, 0.6
 FORMS = ("conv2d", "channels_last", "unfold")
 
 
-class Bank(NamedTuple):
+class TorchBank(NamedTuple):
     """Filters (F, 1, h, w) in one of the `FORMS`."""
 
     taps: Tensor
@@ -78,7 +78,7 @@ def fold(x: Tensor, widths: tuple[int, int]) -> Tensor:
     return core
 
 
-class Model:
+class TorchModel:
     """G(u) = λ Kᵀ(Ku − y) + Cᵀ tanh(χ Au) in torch.
 
     Parameters
@@ -98,7 +98,7 @@ class Model:
         self.mask = tensor(plain.mask)
         A = tensor(plain.A)[:, None]
         C = A if plain.tied else tensor(plain.C)[:, None]
-        self.A, self.C = Bank(A, form), Bank(C, form)
+        self.A, self.C = TorchBank(A, form), TorchBank(C, form)
 
     def forward(self, u: Tensor) -> Tensor:
         """K u."""
@@ -177,7 +177,7 @@ class Model:
     def _diagonals(self, d: Tensor) -> tuple[Tensor, Tensor]:
         weight = sum(c * c for *_, c in self.plain.taps) if self.plain.taps else 1.0
         data = self.lam * (weight if self.mask is None else self.mask)
-        squares = Bank(self.A.taps * self.C.taps, self.A.form)
+        squares = TorchBank(self.A.taps * self.C.taps, self.A.form)
         own = squares.synthesise(d)
         size = (own + data).abs()
         return own, torch.maximum(size, LIFT * size.amax((2, 3), keepdim=True))

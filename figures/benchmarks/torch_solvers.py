@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from figures.benchmarks.torch_model import Model
+from figures.benchmarks.torch_model import TorchModel
 
 NEWTON_STEPS, HALVINGS, INNER = 100, 30, 2000
 DECREASE = 1e-4
 MEMORY, RIDGE = 10, 1e-6
 
 
-class Solution(NamedTuple):
+class TorchSolution(NamedTuple):
     """State (N, H, W), dℓ/dθ, and counts: evaluations of G, products with J, products with Jᵀ."""
 
     state: np.ndarray
@@ -83,7 +83,7 @@ def bicgstab(matvec: Callable, b: Tensor, precondition: Callable, tol) -> tuple[
     return x, k
 
 
-class Iterate(NamedTuple):
+class TorchIterate(NamedTuple):
     """u with z = Au, s = σ(z), G(u), ‖G(u)‖ and what a step must lower."""
 
     u: Tensor
@@ -94,16 +94,16 @@ class Iterate(NamedTuple):
     merit: Tensor
 
 
-def evaluate(model: Model, u: Tensor) -> Iterate:
+def evaluate(model: TorchModel, u: Tensor) -> TorchIterate:
     """Everything at u that costs one evaluation of G."""
     z = model.A.analyse(u)
     s = torch.tanh(model.chi * z)
     direction = model.direction(u, s)
     size = norm(direction)
-    return Iterate(u, z, s, direction, size, model.energy(u, z) if model.plain.tied else size)
+    return TorchIterate(u, z, s, direction, size, model.energy(u, z) if model.plain.tied else size)
 
 
-def newton(model: Model, tol: float) -> tuple[Tensor, tuple[int, int]]:
+def newton(model: TorchModel, tol: float) -> tuple[Tensor, tuple[int, int]]:
     """u with τ ‖G(u)‖ ≤ tol max(‖u‖, ‖Kᵀy‖), and counts of evaluations and products."""
     it = evaluate(model, model.adjoint(model.y))
     start, first, dual = norm(it.u), it.size, torch.zeros_like(it.s)
@@ -125,7 +125,9 @@ def newton(model: Model, tol: float) -> tuple[Tensor, tuple[int, int]]:
     return it.u, (evaluations, products)
 
 
-def search(model: Model, it: Iterate, change: Tensor, first: Tensor) -> tuple[Iterate, int]:
+def search(
+    model: TorchModel, it: TorchIterate, change: Tensor, first: Tensor
+) -> tuple[TorchIterate, int]:
     """The first u + t δ, t = 1, 1/2, …, that is accepted, and the number of evaluations."""
     limit, slope = first, 0.0
     if model.plain.tied:
@@ -149,7 +151,7 @@ def dual_slope(z: Tensor, s: Tensor, dual: Tensor, slope: float) -> Tensor:
     return majoriser * (1 - psi * dual)
 
 
-def lbfgs(model: Model, tol: float) -> tuple[Tensor, tuple[int, int]]:
+def lbfgs(model: TorchModel, tol: float) -> tuple[Tensor, tuple[int, int]]:
     """Minimise the energies of all images as one, until every image has the residual `tol`."""
     u = model.adjoint(model.y).clone()
     start, evaluations, residual = norm(u), 0, torch.inf
@@ -173,7 +175,7 @@ def lbfgs(model: Model, tol: float) -> tuple[Tensor, tuple[int, int]]:
     return u, (evaluations, 0)
 
 
-def anderson(model: Model, tol: float) -> tuple[Tensor, tuple[int, int]]:
+def anderson(model: TorchModel, tol: float) -> tuple[Tensor, tuple[int, int]]:
     """u ← Σ α_i T(u_i) over the last iterates, α minimising ‖Σ α_i (T(u_i) − u_i)‖."""
     u = model.adjoint(model.y)
     start, past, evaluations = norm(u), [], 0
@@ -196,7 +198,7 @@ STATES = {"newton": newton, "lbfgs": lbfgs, "anderson": anderson}
 
 
 @torch.no_grad()
-def hypergradient(model: Model, method: str, tol: float, adjoint_tol: float) -> Solution:
+def hypergradient(model: TorchModel, method: str, tol: float, adjoint_tol: float) -> TorchSolution:
     """The state by one of `STATES` and dℓ/dθ there by a preconditioned Krylov method."""
     u, counts = STATES[method](model, tol)
     s = torch.tanh(model.chi * model.A.analyse(u))
@@ -204,11 +206,13 @@ def hypergradient(model: Model, method: str, tol: float, adjoint_tol: float) -> 
     loss = 2 / u.numel() * (u - model.truth)
     solve = cg if model.plain.tied else bicgstab
     p, products = solve(partial(model.vjp, d), loss, model.preconditioner(d), adjoint_tol)
-    return Solution(u[:, 0].double().numpy(), model.gradients(u, p, s, d), (*counts, products))
+    return TorchSolution(u[:, 0].double().numpy(), model.gradients(u, p, s, d), (*counts, products))
 
 
 @torch.no_grad()
-def plain_hypergradient(model: Model, iterations: int, adjoint_iterations: int) -> Solution:
+def plain_hypergradient(
+    model: TorchModel, iterations: int, adjoint_iterations: int
+) -> TorchSolution:
     """The paper's: so many steps u ← T(u), then so many q ← ∇ℓ + (∂_u T)ᵀ q."""
     u = model.adjoint(model.y)
     for _ in range(iterations):
@@ -219,4 +223,4 @@ def plain_hypergradient(model: Model, iterations: int, adjoint_iterations: int) 
     for _ in range(adjoint_iterations):
         q = loss + q - model.tau * model.vjp(d, q)
     gradient = model.gradients(u, model.tau * q, s, d)
-    return Solution(u[:, 0].double().numpy(), gradient, (iterations, 0, adjoint_iterations))
+    return TorchSolution(u[:, 0].double().numpy(), gradient, (iterations, 0, adjoint_iterations))

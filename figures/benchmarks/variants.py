@@ -12,11 +12,10 @@ import scipy.optimize
 from scipy.sparse.linalg import LinearOperator, cg
 
 from figures.benchmarks.plain import plain
-from figures.benchmarks.problems import Problem, as_vector
+from figures.task import Task, filters_vector
+from refimpl import hypergradient, reconstruct
 from refimpl.arrays import Array
-from refimpl.equilibrium import reconstruct
-from refimpl.implicit import hypergradient
-from refimpl.vectors import norm
+from refimpl.kernels.vectors import norm
 
 # With it, neither the state nor the adjoint alone decides the error of the hypergradient.
 ADJOINT_FACTOR = 100
@@ -35,7 +34,7 @@ class Outcome(NamedTuple):
 Solve = Callable[[float], Outcome]
 
 
-def make_refimpl(problem: Problem) -> Solve:
+def make_refimpl(problem: Task) -> Solve:
     """This project, with the solvers that it chooses by itself."""
     step = problem.step
 
@@ -44,12 +43,12 @@ def make_refimpl(problem: Problem) -> Solve:
         loss = problem.loss_gradient(star.x)
         result = hypergradient(step, star, loss, method="auto", tol=ADJOINT_FACTOR * tol)
         counts = star.evaluations, star.products, result.adjoint.products
-        return Outcome(star.x.ravel(), as_vector(result.gradient), *counts)
+        return Outcome(star.x.ravel(), filters_vector(result.gradient), *counts)
 
     return solve
 
 
-def make_jax(problem: Problem, product: str) -> Solve:
+def make_jax(problem: Task, product: str) -> Solve:
     """Newton's method compiled by JAX, with one of its products."""
     from figures.benchmarks.jax_model import make_model
     from figures.benchmarks.jax_solvers import compiled
@@ -66,12 +65,12 @@ def make_jax(problem: Problem, product: str) -> Solve:
     return solve
 
 
-def make_torch(problem: Problem, method: str, form: str = "conv2d") -> Solve:
+def make_torch(problem: Task, method: str, form: str = "conv2d") -> Solve:
     """A solver of `torch_solvers` in float64."""
-    from figures.benchmarks.torch_model import Model
+    from figures.benchmarks.torch_model import TorchModel
     from figures.benchmarks.torch_solvers import hypergradient as torch_hypergradient
 
-    model = Model(plain(problem.step, problem.truth), form)
+    model = TorchModel(plain(problem.step, problem.truth), form)
 
     def solve(tol: float) -> Outcome:
         found = torch_hypergradient(model, method, tol, ADJOINT_FACTOR * tol)
@@ -80,7 +79,7 @@ def make_torch(problem: Problem, method: str, form: str = "conv2d") -> Solve:
     return solve
 
 
-def make_scipy(problem: Problem) -> Solve:
+def make_scipy(problem: Task) -> Solve:
     """SciPy's L-BFGS-B on all images at once and its plain CG, with refimpl's own kernels."""
 
     def solve(tol: float) -> Outcome:
@@ -96,15 +95,15 @@ def make_scipy(problem: Problem) -> Solve:
         loss = problem.loss_gradient(u)
         p, _ = cg(hessian, loss.ravel(), rtol=ADJOINT_FACTOR * tol, maxiter=10_000)
         gradient = lin.params_vjp(p.reshape(u.shape) / problem.step.tau)
-        return Outcome(u.ravel(), as_vector(gradient), evaluations, 0, products[0])
+        return Outcome(u.ravel(), filters_vector(gradient), evaluations, 0, products[0])
 
     return solve
 
 
-def scipy_state(problem: Problem, tol: float) -> tuple[Array, int]:
+def scipy_state(problem: Task, tol: float) -> tuple[Array, int]:
     """The minimiser of the sum of all energies to the residual `tol` of each image."""
     step, count, seen = problem.step, 0, {}
-    u0 = step.datafit.operator.adjoint(step.datafit.y)
+    u0 = step.operator.adjoint(step.problem.y)
 
     def objective(x: Array) -> tuple[float, Array]:
         nonlocal count
@@ -131,7 +130,7 @@ class Variant(NamedTuple):
     """A name, what makes it, and whether its tolerances are chosen on a few images first."""
 
     name: str
-    make: Callable[[Problem], Solve]
+    make: Callable[[Task], Solve]
     slow: bool = False
     untied: bool = True
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from figures.train import run_path
-from refimpl.checks import dense_matrix
-from refimpl.equilibrium import reconstruct
+from refimpl import reconstruct
+from refimpl.engine import Step
 from refimpl.experiments import EXPERIMENTS, METHODS, Experiment, load_run, set_up
-from refimpl.maps import Step
 from refimpl.results import BreakdownError
+from refimpl.verification.checks import dense_matrix
 
 PRESETS = {
     (model, problem): f"{prefix}-{problem}-{suffix}"
@@ -62,9 +62,10 @@ def spectrum_at_fixed_point(step: Step, start: np.ndarray) -> dict[str, np.ndarr
 
     Only the residual where no fixed point is found, nan where the solver broke down.
     """
-    options = {"tol": TOLERANCE, "max_iterations": MAX_ITERATIONS}
     try:
-        state = reconstruct(step, start, method="newton_krylov", **options)
+        state = reconstruct(
+            step, start, method="newton_krylov", tol=TOLERANCE, max_iterations=MAX_ITERATIONS
+        )
     except BreakdownError:
         return {"residual": np.array([np.nan])}
     if not state.all_converged:

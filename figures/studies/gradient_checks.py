@@ -3,31 +3,34 @@
     loss     |ℓ(θ + h d) − ℓ(θ) − h ⟨dℓ/dθ, d⟩|, each ℓ at a state solved to rounding errors
     energy   |E(u + h v) − E(u) − h ⟨∇E, v⟩|, and with h²/2 ⟨v, H v⟩ taken off
 
-Both signs of h are combined as in `refimpl.checks.taylor`. All for the trained tied model; the
-loss is that of one training image, along a random direction d of A with ‖d‖ = ‖A‖.
+Both signs of h are combined as in `refimpl.verification.checks.taylor`. All for the trained tied
+model; the loss is that of one training image, along a random direction d of A with ‖d‖ = ‖A‖.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from figures.studies.trained import PRESET, relative_distance
+from figures.studies.trained import PRESET
+from figures.task import distance
 from refimpl.arrays import Array
-from refimpl.checks import Taylor, taylor
+from refimpl.engine import Step, TiedStep
 from refimpl.experiments import get_experiment, load_run, set_up
-from refimpl.fields_of_experts import FieldsOfExperts
-from refimpl.maps import TiedStep
-from refimpl.objective import Objective, SolverSettings
-from refimpl.parameters import Parameters
-from refimpl.vectors import dot
+from refimpl.kernels.vectors import dot
+from refimpl.paper import equations
+from refimpl.paper.parameters import Parameters
+from refimpl.training.objective import Objective, SolverSettings
+from refimpl.verification.checks import Taylor, taylor
 
 EXACT = SolverSettings(
     forward_tol=1e-15,
     adjoint_tol=1e-13,
-    forward_options={"max_iterations": 200, "preconditioner": "circulant"},
-    adjoint_options={"max_iterations": 3_000, "preconditioner": "circulant"},
+    forward_max_iterations=200,
+    adjoint_max_iterations=3_000,
+    preconditioner="circulant",
 )
 LOSS_STEPS = 4.0 ** -np.arange(2, 13)
 ENERGY_STEPS = 2.0 ** -np.arange(2, 25)
@@ -52,7 +55,7 @@ def compute(runs: Path) -> dict[str, np.ndarray]:
     arrays = {
         f"{name}/{key}": value for name, r in results.items() for key, value in saved(r).items()
     }
-    return arrays | difference_errors(step.field, step.datafit.y, rng)
+    return arrays | difference_errors(step, rng)
 
 
 def saved(result: Taylor) -> dict[str, np.ndarray]:
@@ -76,7 +79,7 @@ def loss_remainders(objective: Objective, theta: Parameters, rng: np.random.Gene
 
 def energy_remainders(step: TiedStep, rng: np.random.Generator) -> tuple[Taylor, Taylor]:
     """E along a random direction from the data, with gradient, and with gradient and Hessian."""
-    u = step.datafit.y
+    u = step.problem.y
     v = rng.standard_normal(u.shape)
     lin = step.linearize(u)
     terms = [dot(lin.gradient, v), dot(v, lin.hvp(v))]
@@ -84,16 +87,15 @@ def energy_remainders(step: TiedStep, rng: np.random.Generator) -> tuple[Taylor,
     return checks[0], checks[1]
 
 
-def difference_errors(
-    field: FieldsOfExperts, u: Array, rng: np.random.Generator
-) -> dict[str, Array]:
+def difference_errors(step: Step, rng: np.random.Generator) -> dict[str, Array]:
     """Relative distance of each numerical derivative of F from ∂F v, E4, for each h."""
-    v = rng.standard_normal(u.shape)
-    exact = field.linearize(u).jvp(v)
+    u = step.problem.y
+    v, F = rng.standard_normal(u.shape), partial(equations.field, step.problem)
+    exact = step.field.linearize(u).jvp(v)
     arrays = {"differences/steps": DIFFERENCE_STEPS}
     for name, derivative in DERIVATIVES.items():
-        values = [derivative(field.value, u, v, h) for h in DIFFERENCE_STEPS]
-        arrays[f"differences/{name}"] = np.array([relative_distance(x, exact) for x in values])
+        values = [derivative(F, u, v, h) for h in DIFFERENCE_STEPS]
+        arrays[f"differences/{name}"] = np.array([distance(x, exact) for x in values])
     return arrays
 
 

@@ -9,16 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.studies.trained import (
-    Problem,
-    filters_vector,
-    load_problems,
-    recording,
-    relative_distance,
-    solution,
-)
+from figures.studies.trained import load_tasks, recording, solution
+from figures.task import Task, distance, filters_vector
 from refimpl.arrays import Array
-from refimpl.implicit import solve_adjoint, unrolled_hypergradient
+from refimpl.equilibrium import solve_adjoint
+from refimpl.equilibrium.implicit import unrolled_hypergradient
 
 KRYLOV = {"gmres": {"method": "gmres"}, "bicgstab": {"method": "bicgstab"}}
 CONJUGATE = {
@@ -33,24 +28,24 @@ STATIONARY = {
     "anderson": (0, 1, 3, 7, 15, 31, 63, 95, 127, 159, 191, 223),
 }
 UNROLLED_STEPS = (1, 4, 8, 16, 32, 64, 128, 256)
-REFERENCE = {"method": "gmres", "restart": 150, "preconditioner": "circulant"}
+REFERENCE = {"method": "gmres", "preconditioner": "circulant", "options": {"restart": 150}}
 TOLERANCE = 1e-13
 
 
 def compute(runs: Path) -> dict[str, np.ndarray]:
     """Rows work, error, cosine under "model/method", for the models that are trained."""
     arrays = {}
-    for model, problem in load_problems(runs).items():
+    for model, problem in load_tasks(runs).items():
         curves = curves_of(problem, KRYLOV_METHODS[model])
         arrays |= {f"{model}/{name}": curve for name, curve in curves.items()}
     return arrays
 
 
-def curves_of(problem: Problem, methods: dict[str, dict]) -> dict[str, Array]:
+def curves_of(problem: Task, methods: dict[str, dict]) -> dict[str, Array]:
     """Work, error and cosine, shape (3, points), of every method."""
     star = solution(problem.step).x
     _, exact, _ = solved(problem, star, REFERENCE)
-    curves = {name: krylov(problem, star, exact, options) for name, options in methods.items()}
+    curves = {name: krylov(problem, star, exact, chosen) for name, chosen in methods.items()}
     for name, iterations in STATIONARY.items():
         curves[name] = stationary(problem, star, exact, name, iterations)
     work, gradient, _ = solved(problem, star, {"method": "jacobian_free"})
@@ -59,20 +54,19 @@ def curves_of(problem: Problem, methods: dict[str, dict]) -> dict[str, Array]:
     return curves
 
 
-def solved(problem: Problem, star: Array, options: dict) -> tuple[int, Array, bool]:
-    """Work, dℓ/d(A, C) and whether the adjoint solve with these options converged."""
+def solved(problem: Task, star: Array, chosen: dict) -> tuple[int, Array, bool]:
+    """Work, dℓ/d(A, C) and whether the adjoint solve with these arguments converged."""
     step, record = recording(problem.step)
     lin = step.linearize(star)
-    tol = {} if options["method"] == "jacobian_free" else {"tol": TOLERANCE}
-    result = solve_adjoint(lin, problem.loss_gradient(star), **tol, **options)
+    result = solve_adjoint(lin, problem.loss_gradient(star), tol=TOLERANCE, **chosen)
     return record.work, filters_vector(lin.params_vjp(result.x)), result.all_converged
 
 
-def krylov(problem: Problem, star: Array, exact: Array, options: dict) -> Array:
+def krylov(problem: Task, star: Array, exact: Array, chosen: dict) -> Array:
     """A row after each budget of iterations, until the method has converged."""
     rows = []
     for count in KRYLOV_BUDGETS:
-        work, gradient, converged = solved(problem, star, {**options, "max_iterations": count})
+        work, gradient, converged = solved(problem, star, {**chosen, "max_iterations": count})
         rows.append((work, *compared(gradient, exact)))
         if converged:
             break
@@ -80,7 +74,7 @@ def krylov(problem: Problem, star: Array, exact: Array, options: dict) -> Array:
 
 
 def stationary(
-    problem: Problem, star: Array, exact: Array, method: str, iterations: tuple[int, ...]
+    problem: Task, star: Array, exact: Array, method: str, iterations: tuple[int, ...]
 ) -> Array:
     """A row after each of the iterations chosen, from one run."""
     step, record = recording(problem.step)
@@ -96,14 +90,14 @@ def stationary(
         method=method,
         tol=TOLERANCE,
         max_iterations=iterations[-1],
-        callback=keep,
+        options={"callback": keep},
     )
     return np.array(rows).T
 
 
-def unrolled(problem: Problem, exact: Array, steps: tuple[int, ...]) -> Array:
+def unrolled(problem: Task, exact: Array, steps: tuple[int, ...]) -> Array:
     """A row for reverse mode through K steps from u0 = Kᵀ y, for each K."""
-    u0 = problem.step.datafit.operator.adjoint(problem.step.datafit.y)
+    u0 = problem.step.operator.adjoint(problem.step.problem.y)
     rows = []
     for count in steps:
         step, record = recording(problem.step)
@@ -115,4 +109,4 @@ def unrolled(problem: Problem, exact: Array, steps: tuple[int, ...]) -> Array:
 def compared(gradient: Array, exact: Array) -> tuple[float, float]:
     """Relative error ‖g − g*‖ / ‖g*‖, and cosine of the angle between g and g*."""
     cosine = gradient @ exact / (np.linalg.norm(gradient) * np.linalg.norm(exact))
-    return relative_distance(gradient, exact), float(cosine)
+    return distance(gradient, exact), float(cosine)

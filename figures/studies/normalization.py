@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from refimpl.arrays import Array
+from refimpl.equilibrium.norms import leading_triplet
 from refimpl.experiments import Experiment, Setup, get_experiment, set_up
 from refimpl.experiments.setup import TOTAL_VARIATION_NORM
-from refimpl.normalization import Normalization
-from refimpl.objective import Objective, SolverSettings
-from refimpl.operators.banks import Analysis
-from refimpl.operators.spectral_norm import leading_triplet
+from refimpl.paper.operators.banks import Analysis
+from refimpl.training.normalization import Normalization
+from refimpl.training.objective import Objective, SolverSettings
 
 PRESETS = tuple(
     f"conv-denoising-{size}-{start}" for size in ("3x3", "11x11") for start in ("random", "tv")
@@ -33,8 +33,9 @@ STEP = 2e-5  # of the difference quotient, for unit directions; ‖Â‖ itself 
 SOLVERS = SolverSettings(
     forward_tol=1e-12,
     adjoint_tol=1e-12,
-    forward_options={"max_iterations": 200, "preconditioner": "circulant"},
-    adjoint_options={"max_iterations": 2000, "preconditioner": "circulant"},
+    forward_max_iterations=200,
+    adjoint_max_iterations=2_000,
+    preconditioner="circulant",
 )
 
 

@@ -13,8 +13,8 @@ from figures.train import run_path
 from refimpl.arrays import Array
 from refimpl.experiments import EXPERIMENTS, METHODS, Experiment, Run, load_run, set_up
 from refimpl.images import psnr
-from refimpl.objective import Objective
 from refimpl.results import BreakdownError
+from refimpl.training.objective import Objective
 
 PRESETS = {"dense": "dense-denoising-relu-0.1", "convolutional": "conv-denoising-3x3-tv"}
 NOISE_LEVELS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)

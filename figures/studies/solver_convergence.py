@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from figures.studies.trained import (
-    load_problems,
+    load_tasks,
     recording,
     relative_errors,
     relative_residuals,
     solution,
 )
+from refimpl import reconstruct
 from refimpl.arrays import Array
-from refimpl.equilibrium import reconstruct
-from refimpl.maps import Step
+from refimpl.engine import Step
 
 TOLERANCE = 1e-13
 ANY_MODEL = {
@@ -26,9 +26,8 @@ ANY_MODEL = {
     "anderson (gram ridge)": {"method": "anderson", "max_iterations": 500},
     "anderson (authors)": {
         "method": "anderson",
-        "ridge": 1e-4,
-        "ridge_scale": "absolute",
         "max_iterations": 500,
+        "options": {"ridge": 1e-4, "ridge_scale": "absolute"},
     },
     "newton_krylov": {"method": "newton_krylov"},
 }
@@ -44,17 +43,17 @@ SOLVERS = {"tied": ANY_MODEL | TIED_ONLY, "untied": ANY_MODEL}
 def compute(runs: Path) -> dict[str, np.ndarray]:
     """Rows work, residual, error under "model/solver", for the models that are trained."""
     arrays = {}
-    for model, problem in load_problems(runs).items():
+    for model, problem in load_tasks(runs).items():
         star = solution(problem.step).x
-        for solver, options in SOLVERS[model].items():
-            arrays[f"{model}/{solver}"] = trace(problem.step, star, options)
+        for solver, chosen in SOLVERS[model].items():
+            arrays[f"{model}/{solver}"] = trace(problem.step, star, chosen)
     return arrays
 
 
-def trace(step: Step, star: Array, options: dict) -> Array:
+def trace(step: Step, star: Array, chosen: dict) -> Array:
     """Work, residual and error, shape (3, visits), of every state at which a solver evaluates G."""
     recorded, record = recording(step)
-    reconstruct(recorded, tol=TOLERANCE, **options)
+    reconstruct(recorded, tol=TOLERANCE, **chosen)
     work, states = zip(*record.visits)
     states = np.concatenate(states)
     return np.stack([work, relative_residuals(step, states), relative_errors(states, star)])

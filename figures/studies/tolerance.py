@@ -10,21 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from figures.studies.trained import (
-    Problem,
-    filters_vector,
-    load_problems,
+    load_tasks,
     recording,
-    relative_distance,
     relative_errors,
     relative_residuals,
     solution,
 )
+from figures.task import Task, distance, filters_vector
+from refimpl import certify, reconstruct
 from refimpl.arrays import Array
-from refimpl.certificates import certify, monotonicity
-from refimpl.equilibrium import reconstruct
-from refimpl.implicit import solve_adjoint
-from refimpl.maps import StepLinearization
-from refimpl.vectors import norm
+from refimpl.engine import StepLinearization
+from refimpl.equilibrium import solve_adjoint
+from refimpl.equilibrium.certificates import monotonicity
+from refimpl.kernels.vectors import norm
 
 TOLERANCES = 10.0 ** -np.arange(2, 13)
 CERTIFIED = slice(1, None, 4)  # certificates take longer than hypergradients, and follow a line
@@ -34,7 +32,7 @@ ADJOINT_TOLERANCE = 1e-13
 def compute(runs: Path) -> dict[str, np.ndarray]:
     """The arrays of `measure` as "model/errors" and "model/bounds", and "model/monotonicity"."""
     arrays = {}
-    for model, problem in load_problems(runs).items():
+    for model, problem in load_tasks(runs).items():
         mu = monotonicity(problem.step)
         errors, bounds = measure(problem, TOLERANCES, mu)
         arrays |= {f"{model}/errors": errors, f"{model}/bounds": bounds}
@@ -42,7 +40,7 @@ def compute(runs: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def measure(problem: Problem, tolerances: Array, mu: float) -> tuple[Array, Array]:
+def measure(problem: Task, tolerances: Array, mu: float) -> tuple[Array, Array]:
     """Relative residual, error of the state and of the hypergradient, and the same for bounds.
 
     Shapes (3, tolerances) and (3, certified); both errors are relative to ‖u*‖ and ‖dℓ/dθ‖, and
@@ -52,7 +50,7 @@ def measure(problem: Problem, tolerances: Array, mu: float) -> tuple[Array, Arra
     exact = hypergradient_at(problem, star)[1]
     states, residuals = stopped(problem, tolerances)
     gradients = [hypergradient_at(problem, u[None])[1] for u in states]
-    errors = [relative_distance(g, exact) for g in gradients]
+    errors = [distance(g, exact) for g in gradients]
     rows = [certificates(problem, u[None], mu) for u in states[CERTIFIED]]
     bounds = np.array(rows) / (norm(star)[0], np.linalg.norm(exact))
     return (
@@ -61,15 +59,15 @@ def measure(problem: Problem, tolerances: Array, mu: float) -> tuple[Array, Arra
     )
 
 
-def certificates(problem: Problem, u: Array, mu: float) -> tuple[float, float]:
+def certificates(problem: Task, u: Array, mu: float) -> tuple[float, float]:
     """Bounds on ‖u − u*‖ and on the error of dℓ/d(A, C), E12."""
     lin, _, q = hypergradient_at(problem, u)
-    bound = certify(lin, q, problem.loss_gradient(u), mu=mu)
+    bound = certify(lin.step, lin.u, q, problem.loss_gradient(u), mu=mu)
     filters = [value for name, value in bound.gradient.items() if name in ("A", "C")]
     return float(bound.state[0]), float(np.linalg.norm(filters))
 
 
-def stopped(problem: Problem, tolerances: Array) -> tuple[Array, Array]:
+def stopped(problem: Task, tolerances: Array) -> tuple[Array, Array]:
     """The iterate at which each tolerance that is reached stops the iteration, and its residual."""
     step, record = recording(problem.step)
     reconstruct(step, method="picard", tol=tolerances.min(), max_iterations=5_000)
@@ -79,14 +77,13 @@ def stopped(problem: Problem, tolerances: Array) -> tuple[Array, Array]:
     return states[first], residuals[first]
 
 
-def hypergradient_at(problem: Problem, u: Array) -> tuple[StepLinearization, Array, Array]:
+def hypergradient_at(problem: Task, u: Array) -> tuple[StepLinearization, Array, Array]:
     """Linearisation at u, dℓ/d(A, C) there, and the adjoint state, solved to rounding errors."""
     lin = problem.step.linearize(u)
     q = solve_adjoint(
         lin,
         problem.loss_gradient(u),
         tol=ADJOINT_TOLERANCE,
-        preconditioner="circulant",
         max_iterations=3_000,
     ).x
     return lin, filters_vector(lin.params_vjp(q)), q

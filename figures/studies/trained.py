@@ -1,44 +1,29 @@
 """A trained preset as the problem of reconstructing one test image, and a count of the work.
 
 Every evaluation of E, of G or of T, and every product with J or its transpose, uses the data term
-once. `RecordingDataFit` therefore counts the work of any method, and sees every state at which
+once. `RecordingStep` therefore counts the work of any method, and sees every state at which
 the method evaluates G, without the method knowing.
 """
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from figures.task import Task
+from refimpl import reconstruct
 from refimpl.arrays import Array
-from refimpl.datafit import DataFit
-from refimpl.equilibrium import reconstruct
+from refimpl.engine import Step, TiedStep, make_step
 from refimpl.experiments import get_experiment, load_run, set_up
-from refimpl.maps import Step, TiedStep
-from refimpl.objective import squared_loss_gradient
-from refimpl.parameters import Parameters, pack
+from refimpl.kernels.vectors import norm
 from refimpl.results import SolverResult
-from refimpl.vectors import norm
 
 PRESET = "conv-denoising-3x3-tv"
 DESCRIPTION = "denoising with 30 filters of 3 × 3, σ = tanh(100 z)"
 MODELS = {"tied": "bilevel", "untied": "deq"}
-TRAINED = ("A", "C")
 
 
-class Problem(NamedTuple):
-    """One test image: the trained step T and the truth u†."""
-
-    step: Step
-    truth: Array
-
-    def loss_gradient(self, u: Array) -> Array:
-        """∇ℓ(u), E11."""
-        return squared_loss_gradient(u, self.truth)
-
-
-def load_problems(runs: Path, preset: str = PRESET, image: int = 0) -> dict[str, Problem]:
+def load_tasks(runs: Path, preset: str = PRESET, image: int = 0) -> dict[str, Task]:
     """The problems "tied" and "untied" of one preset, those of them that are trained."""
     paths = {name: runs / f"{preset}-{method}.npz" for name, method in MODELS.items()}
     trained = {name: load_run(path) for name, path in paths.items() if path.exists()}
@@ -46,7 +31,9 @@ def load_problems(runs: Path, preset: str = PRESET, image: int = 0) -> dict[str,
         return {}
     model = set_up(get_experiment(preset)).model
     return {
-        name: Problem(model.step(run.parameters, run.y).image(image), run.truth[image : image + 1])
+        name: Task(
+            name, model.step(run.parameters, run.y).image(image), run.truth[image : image + 1]
+        )
         for name, run in trained.items()
     }
 
@@ -59,7 +46,7 @@ def solution(step: Step) -> SolverResult:
     )
 
 
-class Record:
+class Recorder:
     """The work so far, and the states at which G was evaluated with the work that it took."""
 
     def __init__(self):
@@ -74,51 +61,46 @@ class Record:
 
 
 @dataclass(frozen=True)
-class RecordingDataFit(DataFit):
-    """The data term with a record of its uses."""
+class RecordingStep(Step):
+    """A step with a record of the uses of its data term."""
 
-    record: Record = field(default_factory=Record)
+    record: Recorder = field(default_factory=Recorder)
 
-    def energy(self, u: Array) -> Array:
+    def data_energy(self, u: Array) -> Array:
         """λ/2 ‖K u − y‖², with the gradient one unit of work."""
         self.record.evaluate(u)
-        return super().energy(u)
+        return super().data_energy(u)
 
-    def gradient(self, u: Array) -> Array:
+    def data_gradient(self, u: Array) -> Array:
         """λ Kᵀ(K u − y), with the energy one unit of work; the state is kept."""
         self.record.evaluate(u)
         self.record.visits.append((self.record.work, u))
-        return super().gradient(u)
+        return super().data_gradient(u)
 
-    def hvp(self, v: Array) -> Array:
+    def data_hvp(self, v: Array) -> Array:
         """λ KᵀK v, one unit of work."""
         self.record.work += 1
-        return super().hvp(v)
+        return super().data_hvp(v)
 
 
-def recording(step: Step) -> tuple[Step, Record]:
+class RecordingTiedStep(RecordingStep, TiedStep):
+    """The same of a tied step."""
+
+
+def recording(step: Step) -> tuple[Step, Recorder]:
     """The same step with a fresh record."""
-    datafit = RecordingDataFit(step.datafit.operator, step.datafit.y, step.datafit.lam)
-    return replace(step, datafit=datafit), datafit.record
+    kind = RecordingTiedStep if isinstance(step, TiedStep) else RecordingStep
+    recorded = kind(step.problem, step.tau, step.operator, step.field)
+    return recorded, recorded.record
 
 
 def relative_residuals(step: Step, states: Array) -> Array:
     """‖T(u) − u‖ / max(‖u‖, ‖u0‖) for many states u of the one image, u0 = Kᵀ y."""
-    many = replace(step.datafit, y=np.repeat(step.datafit.y, len(states), axis=0))
-    change = step.tau * norm(replace(step, datafit=many).direction(states))
-    return change / np.maximum(norm(states), norm(step.datafit.operator.adjoint(step.datafit.y)))
+    many = replace(step.problem, y=np.repeat(step.problem.y, len(states), axis=0))
+    change = step.tau * norm(make_step(many, step.tau).direction(states))
+    return change / np.maximum(norm(states), norm(step.operator.adjoint(step.problem.y)))
 
 
 def relative_errors(states: Array, star: Array) -> Array:
     """‖u − u*‖ / ‖u*‖ for many states u."""
     return norm(states - star) / norm(star)
-
-
-def filters_vector(gradient: Parameters) -> Array:
-    """The entries for A and, untied, C as one vector: those that are trained."""
-    return pack(gradient, TRAINED)
-
-
-def relative_distance(x: Array, reference: Array) -> float:
-    """‖x − reference‖ / ‖reference‖ of vectors."""
-    return float(np.linalg.norm(x - reference) / np.linalg.norm(reference))

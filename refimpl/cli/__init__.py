@@ -34,7 +34,7 @@ from refimpl.cli.common import (
     write_json,
 )
 from refimpl.cli.crosschecks import add_compare, add_crosscheck
-from refimpl.cli.experiments import add_experiment
+from refimpl.cli.experiment_command import add_experiment
 
 __all__ = ["BadInputError", "main", "make_parser", "write_json"]
 
@@ -110,8 +110,10 @@ def _add_oracle(commands) -> None:
 
 def run_verify(options: argparse.Namespace) -> int:
     """Print each identity, or each output of the golden suite, as it is checked."""
+    from refimpl.verification.identities import all_checks
+
     golden = options.golden is not None
-    checks = _golden_checks(options.golden) if golden else _identities(options.seed)
+    checks = _golden_checks(options.golden) if golden else all_checks(options.seed)
     print(f"{'output' if golden else 'identity':<92} {'measured':>9} {'bound':>9}  verdict")
     total = failed = 0
     for check in checks:
@@ -122,15 +124,9 @@ def run_verify(options: argparse.Namespace) -> int:
     return FAILED if failed or not total else OK
 
 
-def _identities(seed: int) -> Iterator:
-    from refimpl.identities import all_checks
-
-    return all_checks(seed)
-
-
 def _golden_checks(directory: str) -> Iterator:
     """The checks of the suite in a directory, of the one in the package if it is empty."""
-    from refimpl.cases.golden import SUITE, golden_checks, read_suite
+    from refimpl.verification.cases.golden import SUITE, golden_checks, read_suite
 
     with input_errors():
         suite = read_suite(directory or SUITE)
@@ -139,7 +135,7 @@ def _golden_checks(directory: str) -> Iterator:
 
 def run_oracle(options: argparse.Namespace) -> int:
     """Compute and write every output of a case."""
-    from refimpl.cases import evaluate, read_case, write_result
+    from refimpl.verification.cases import evaluate, read_case, write_result
 
     with input_errors():
         case = read_case(options.case)

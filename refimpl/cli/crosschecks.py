@@ -103,7 +103,7 @@ def run_crosscheck(options: argparse.Namespace) -> int:
     """
     with redirect_stdout(sys.stderr):
         backend = load_backend(options.backend)
-        from refimpl.crosscheck import crosscheck
+        from refimpl.verification.crosscheck import crosscheck
 
         with input_errors():
             report = crosscheck(
@@ -166,9 +166,9 @@ def _progress() -> Callable[[Any], None]:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Hold the outputs in a file against the reference."""
-    from refimpl.cases import read_case
-    from refimpl.crosscheck import compare
     from refimpl.storage import read_arrays
+    from refimpl.verification.cases import read_case
+    from refimpl.verification.crosscheck import compare
 
     with input_errors():
         case = read_case(options.case)
@@ -178,8 +178,8 @@ def run_compare(options: argparse.Namespace) -> int:
 
 def _show(report: Any, options: argparse.Namespace) -> int:
     """Print the report, write the JUnit file, choose the exit code."""
-    from refimpl.crosscheck import as_junit, as_plain, as_text
     from refimpl.storage import write_file
+    from refimpl.verification.crosscheck import as_junit, as_plain, as_text
 
     if options.junit is not None:
         with input_errors():

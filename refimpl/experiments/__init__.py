@@ -6,13 +6,12 @@ from refimpl.experiments.presets import (
     NOISE_LEVELS,
     PROBLEMS,
     Experiment,
-    convolutional_experiment,
     dense_experiment,
     get_experiment,
     with_paper_solvers,
 )
 from refimpl.experiments.runs import Run, load_run, run, save_run, summarize
-from refimpl.experiments.setup import Setup, objectives, set_up
+from refimpl.experiments.setup import Setup, set_up
 
 __all__ = [
     "EXPERIMENTS",
@@ -22,11 +21,9 @@ __all__ = [
     "Experiment",
     "Run",
     "Setup",
-    "convolutional_experiment",
     "dense_experiment",
     "get_experiment",
     "load_run",
-    "objectives",
     "run",
     "save_run",
     "set_up",

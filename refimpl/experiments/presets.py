@@ -19,10 +19,10 @@ Not here: building a preset (`setup`) and running it (`runs`).
 
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from itertools import product
+from itertools import chain, product, starmap
 
-from refimpl.objective import SolverSettings
 from refimpl.training import TrainingSettings
+from refimpl.training.objective import SolverSettings
 
 METHODS = ("bilevel", "deq", "deq_from_bilevel")
 PROBLEMS = ("denoising", "inpainting", "deconvolution")
@@ -106,9 +106,9 @@ class Experiment:
         return asdict(self)
 
 
-ANDERSON = {"memory": 5, "ridge": 1e-4, "max_iterations": 1000}
-DENSE = SolverSettings("auto", "auto", 1e-6, 1e-5, {"max_iterations": 100})
-CONVOLUTIONAL = SolverSettings("auto", "auto", 1e-7, 1e-5, {"max_iterations": 100})
+ANDERSON = {"memory": 5, "ridge": 1e-4}
+DENSE = SolverSettings("auto", "auto", 1e-6, 1e-5, 100)
+CONVOLUTIONAL = SolverSettings("auto", "auto", 1e-7, 1e-5, 100)
 
 
 def dense_experiment(problem: str, activation: str, noise_level: float) -> Experiment:
@@ -171,16 +171,14 @@ def convolutional_experiment(problem: str, filters: tuple[int, int, int], start:
 
 EXPERIMENTS = {
     experiment.name: experiment
-    for experiment in (
-        *(
-            dense_experiment(*choice)
-            for choice in product(PROBLEMS, ("relu", "softshrink", "identity"), NOISE_LEVELS)
+    for experiment in chain(
+        starmap(
+            dense_experiment,
+            product(PROBLEMS, ("relu", "softshrink", "identity"), NOISE_LEVELS),
         ),
-        *(
-            convolutional_experiment(*choice)
-            for choice in product(
-                PROBLEMS, ((30, 3, 3), (2, 11, 11)), ("total_variation", "random")
-            )
+        starmap(
+            convolutional_experiment,
+            product(PROBLEMS, ((30, 3, 3), (2, 11, 11)), ("total_variation", "random")),
         ),
     )
 }
@@ -192,10 +190,12 @@ def with_paper_solvers(experiment: Experiment) -> Experiment:
     The adjoint state comes from the same iteration. Looser tolerances, and far more iterations.
     """
     if experiment.model == "dense":
-        solvers = SolverSettings("anderson", "anderson", 1e-5, 1e-4, ANDERSON, ANDERSON)
+        solvers = SolverSettings(
+            "anderson", "anderson", 1e-5, 1e-4, 1000, 1000,
+            forward_options=ANDERSON, adjoint_options=ANDERSON,
+        )
     else:
-        limit = {"max_iterations": 100_000}
-        solvers = SolverSettings("picard", "neumann", 1e-5, 1e-3, limit, limit)
+        solvers = SolverSettings("picard", "neumann", 1e-5, 1e-3, 100_000, 100_000)
     return replace(experiment, tied_solvers=solvers, untied_solvers=solvers)
 
 

@@ -14,9 +14,9 @@ from refimpl.arrays import Array
 from refimpl.experiments.presets import METHODS, Experiment
 from refimpl.experiments.setup import objectives, set_up
 from refimpl.images import psnr, ssim
-from refimpl.parameters import NAMES, Parameters
+from refimpl.paper.parameters import NAMES, Parameters
 from refimpl.storage import npz_bytes, read_arrays, write_file
-from refimpl.training import TrainingResult, train
+from refimpl.training import TrainingResult, run_epochs
 
 
 def run(
@@ -37,7 +37,7 @@ def run(
         Tied parameters that replace the preset's start; "deq_from_bilevel" needs them, and
         they are what "bilevel" ended with.
     callback, resume
-        As in `refimpl.training.train`.
+        As in `refimpl.training.run_epochs`.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def run(
     if method != "bilevel" and resume is None:
         # Untied with C = A (E7), the fixed points are those of the tied model, which are easier.
         states = tuple(objective.loss(theta).state.x for objective in tied)
-    return train(
+    return run_epochs(
         *(tied if method == "bilevel" else objectives(experiment, setup, tied=False)),
         theta if method == "bilevel" else theta.untie(),
         experiment.training,

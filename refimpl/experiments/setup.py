@@ -11,10 +11,8 @@ import numpy as np
 from refimpl.arrays import Array
 from refimpl.experiments.presets import ACTIVATIONS, SLOPE, Experiment
 from refimpl.images import PAPER_RANGE, ImageSet, add_noise, faces, photograph_crops
-from refimpl.models import Model
-from refimpl.normalization import Normalization
-from refimpl.objective import Objective
-from refimpl.operators import (
+from refimpl.paper.filters import total_variation_filters
+from refimpl.paper.operators import (
     Convolution,
     DenseBank,
     FilterBank,
@@ -24,9 +22,12 @@ from refimpl.operators import (
     block_mask,
     row_mask,
 )
-from refimpl.operators.convolution import diagonal_kernel
-from refimpl.parameters import Parameters, make_parameters
-from refimpl.potentials import Potential, make_potential
+from refimpl.paper.operators.convolution import diagonal_kernel
+from refimpl.paper.parameters import Parameters, make_parameters
+from refimpl.paper.potentials import make_potential
+from refimpl.training.model import Model
+from refimpl.training.normalization import Normalization
+from refimpl.training.objective import Objective
 
 # Difference filters on a large image have this norm: ‖(∂₁, ∂₂)‖² → 8.
 TOTAL_VARIATION_NORM = np.sqrt(8.0)
@@ -58,7 +59,9 @@ def set_up(experiment: Experiment) -> Setup:
     images = load_images(experiment)
     image_shape = images.train.shape[1:]
     operator, bank = forward_operator(experiment, image_shape), make_bank(experiment, image_shape)
-    model = Model(operator, bank, _potential(experiment), experiment.lam, experiment.tau)
+    slope = {"slope": SLOPE} if experiment.activation == "tanh" else {}
+    potential = make_potential(ACTIVATIONS[experiment.activation], **slope)
+    model = Model(operator, bank, potential, experiment.lam, experiment.tau)
     noise_train, noise_test, initial = np.random.default_rng(experiment.seed).spawn(3)
     y = add_noise(operator.matvec(images.train), experiment.noise_level, noise_train)
     y_test = add_noise(operator.matvec(images.test), experiment.noise_level, noise_test)
@@ -89,11 +92,6 @@ def make_bank(experiment: Experiment, image_shape: tuple[int, int, int]) -> Dens
     if experiment.model == "dense":
         return DenseBank(image_shape, experiment.filters[0])
     return FilterBank(image_shape, experiment.filters, "symmetric")
-
-
-def _potential(experiment: Experiment) -> Potential:
-    parameters = {"slope": SLOPE} if experiment.activation == "tanh" else {}
-    return make_potential(ACTIVATIONS[experiment.activation], **parameters)
 
 
 def initial_parameters(
@@ -143,29 +141,6 @@ def _filters(experiment: Experiment, bank: FilterBank, rng: np.random.Generator)
         A[: len(differences)] = differences
     A = A - A.mean(axis=(2, 3), keepdims=True)
     return Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(A)
-
-
-def total_variation_filters(shape: tuple[int, int, int, int]) -> Array:
-    """Forward differences down and across in each channel: 2C filters, (2C, C, h, w).
-
-    `shape` is (F, C, h, w), of which F is not looked at.
-
-    Raises
-    ------
-    ValueError
-        If the filters are smaller than 3 × 3.
-    """
-    _, C, h, w = shape
-    if min(h, w) < 3:
-        raise ValueError(
-            f"total_variation_filters: filters are {h} x {w}, expected at least 3 x 3, which reach "
-            "the next row and column"
-        )
-    filters, each = np.zeros((2, C, C, h, w)), np.arange(C)
-    filters[:, each, each, h // 2, w // 2] = -1
-    filters[0, each, each, h // 2 + 1, w // 2] = 1
-    filters[1, each, each, h // 2, w // 2 + 1] = 1
-    return filters.reshape(2 * C, C, h, w)
 
 
 def objectives(experiment: Experiment, setup: Setup, *, tied: bool) -> tuple[Objective, Objective]:

@@ -6,34 +6,33 @@ the paper, in [-1, 1] (`PAPER_RANGE`). An `ImageSet` states which; `ImageSet.res
     faces, photograph_crops     shipped with scikit-image, no download
     mnist, folder               read from files
     add_noise                   y = K u† + ε n                                               E1
+    estimate_noise              ε from an image alone
     psnr, ssim                  quality of each image against the truth
 
 scikit-image is imported inside functions, because importing it takes longer than the rest of
 this package together.
 
-Not here: forward operators (`refimpl.operators`); plots (`figures/`).
+Not here: forward operators (`refimpl.paper.operators`); plots (`figures/`).
 """
 
-from refimpl.images.files import folder, mnist
-from refimpl.images.idx import read_idx
-from refimpl.images.quality import add_noise, psnr, ssim
+from refimpl.images.folders import folder, mnist
+from refimpl.images.quality import add_noise, estimate_noise, psnr, ssim
 from refimpl.images.sets import PAPER_RANGE, UNIT_RANGE, ImageSet, rescale
 from refimpl.images.shipped import faces, photograph_crops
-from refimpl.images.survey import SourceRow, describe
+from refimpl.images.survey import describe
 
 __all__ = [
     "PAPER_RANGE",
     "UNIT_RANGE",
     "ImageSet",
-    "SourceRow",
     "add_noise",
     "describe",
+    "estimate_noise",
     "faces",
     "folder",
     "mnist",
     "photograph_crops",
     "psnr",
-    "read_idx",
     "rescale",
     "ssim",
 ]

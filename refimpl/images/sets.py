@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refimpl.arrays import as_finite, as_images, same_dtype
+from refimpl.arrays import as_finite, as_images, as_unit_floats, same_dtype
 
 UNIT_RANGE = (0.0, 1.0)
 PAPER_RANGE = (-1.0, 1.0)
@@ -89,7 +89,10 @@ def rescale(u: np.ndarray, source: tuple[float, float], target: tuple[float, flo
 
 def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
     """Return (low, high) as floats if both are finite and low < high."""
-    values = np.asarray(value_range, dtype=np.float64)
+    try:
+        values = np.asarray([] if isinstance(value_range, str) else [float(x) for x in value_range])
+    except (TypeError, ValueError):  # no two real numbers
+        values = np.empty(0)
     if values.shape != (2,) or not np.isfinite(values).all() or values[0] >= values[1]:
         raise ValueError(
             f"value_range: given {value_range!r}, expected (low, high) with low < high; "
@@ -131,31 +134,14 @@ def unit_image(pixels: np.ndarray, name: str, colour: bool) -> np.ndarray:
 
 
 def unit_values(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Pixels as float64 in [0, 1]: integers over the largest of their type, floats as they are.
-
-    Parameters
-    ----------
-    pixels : array of bool, uint8, uint16 or floats in [0, 1]
-    name : str
-        What the image is called in error messages.
+    """Pixels as float64 in [0, 1], of any type that `as_unit_floats` takes.
 
     Raises
     ------
-    TypeError
-        For any other type of pixel.
-    ValueError
-        For floats that are not finite or leave [0, 1].
+    TypeError, ValueError
+        As `as_unit_floats`; also for floats that leave [0, 1].
     """
-    if pixels.dtype == np.bool_:
-        return pixels.astype(np.float64)
-    if pixels.dtype in (np.uint8, np.uint16):
-        return pixels / np.float64(np.iinfo(pixels.dtype).max)
-    if not np.issubdtype(pixels.dtype, np.floating):
-        raise TypeError(
-            f"{name}: pixels are {pixels.dtype}, expected bool, uint8, uint16 or floats in [0, 1]; "
-            "convert the file to 8 or 16 bits per channel"
-        )
-    values = as_finite(pixels.astype(np.float64), name)
+    values = as_unit_floats(pixels, name).astype(np.float64, copy=False)
     _check_values(values, UNIT_RANGE, name)
     return values
 

@@ -15,6 +15,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from refimpl.arrays import count
 from refimpl.images.sets import UNIT_RANGE, ImageSet, centre, image_size, unit_image
 
 FACES = 100
@@ -61,8 +62,7 @@ def photograph_crops(
     ValueError
         If a crop does not fit into a photograph, or `shrink` is not a positive integer.
     """
-    if not isinstance(shrink, int | np.integer) or shrink < 1:
-        raise ValueError(f"shrink: given {shrink!r}, expected a positive integer")
+    count(shrink, "shrink")
 
     def crops(name: str) -> np.ndarray:
         return tiles(block_means(_photograph(name, colour), shrink), size, name)

@@ -2,9 +2,10 @@
 
 `jit` says how loops are compiled and shared among threads, `blocks` has sums of shifted rows,
 `taps` and `strips` how images are cut and what is done with a strip, `activations` the potentials
-on a row, `padding` the borders of images, `banks` the bilinear map of a filter bank and its
-adjoints, `experts` the fused field, `safeguards` the slopes of Newton's method, `stencils` the
-Jacobian as a varying stencil, `vectors` inner products and sums. Every kernel computes what a
+on a row, `borders` pads images and folds them back, `correlations` is the map of a filter
+bank with its adjoints, `experts` the fused field, `safeguards` the slopes of Newton's method,
+`stencils` the Jacobian as a varying stencil, `elementwise` a potential by scalar functions,
+`vectors` inner products and sums, and `threads` how work is shared. Every kernel computes what a
 definition in plain NumPy computes, and is tested against it.
 
 Kernels validate nothing: callers pass padded C-contiguous arrays of one dtype, float32 or float64.
@@ -21,16 +22,16 @@ from refimpl.kernels.activations import (
     SMOOTHED_L1,
     SOFT_SHRINKAGE,
 )
-from refimpl.kernels.banks import (
+from refimpl.kernels.borders import fold, pad
+from refimpl.kernels.correlations import (
     correlate,
     correlate_adjoint,
     correlate_adjoint_filters,
 )
+from refimpl.kernels.elementwise import Elementwise
 from refimpl.kernels.experts import field, parameters, tangent
-from refimpl.kernels.padding import fold, pad
 from refimpl.kernels.safeguards import safeguarded_slopes, slopes
 from refimpl.kernels.stencils import stencil, stencil_product
-from refimpl.kernels.vectors import dot, plus
 
 __all__ = [
     "HALF_SQUARED_RELU",
@@ -38,17 +39,16 @@ __all__ = [
     "LOG_COSH",
     "LORENTZIAN",
     "QUADRATIC",
+    "Elementwise",
     "SMOOTHED_L1",
     "SOFT_SHRINKAGE",
     "correlate",
     "correlate_adjoint",
     "correlate_adjoint_filters",
-    "dot",
     "field",
     "fold",
     "pad",
     "parameters",
-    "plus",
     "safeguarded_slopes",
     "slopes",
     "stencil",

@@ -1,6 +1,6 @@
 """The seven potentials on one row of responses: σ, (σ, σ′) and φ.
 
-`refimpl.potentials` is the definition; the functions here are the same formulas in forms that
+`refimpl.paper.potentials` is the definition; the functions here are the same formulas in forms that
 LLVM vectorises, because a call of the C library per number would cost more than the filters.
 An integer code selects the potential once per row, outside the loop.
 

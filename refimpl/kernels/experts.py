@@ -16,8 +16,8 @@ nothing.
 import numpy as np
 
 from refimpl.kernels.activations import activate, bend, measure
-from refimpl.kernels.banks import filters_of
 from refimpl.kernels.blocks import contract
+from refimpl.kernels.correlations import filters_of
 from refimpl.kernels.jit import over_items, share
 from refimpl.kernels.strips import blank, load, multiply, respond, spread, sum_row
 from refimpl.kernels.taps import (

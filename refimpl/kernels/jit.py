@@ -26,7 +26,7 @@ from pathlib import Path
 from numba import njit
 from numba.core import event
 
-from refimpl.threads import available, side_by_side
+from refimpl.kernels.threads import available, side_by_side
 
 RULES = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 

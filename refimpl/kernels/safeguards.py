@@ -3,7 +3,7 @@
     d = ρ σ′(z) + (1 - ρ) σ(z)/z,    ρ = (a⁻ + d⁻ z) / σ(z) clipped to [0, 1],    a = σ(z) - d z
 
 The line x ↦ a + d x of each response is the model of σ that a Newton step goes by; a⁻, d⁻ are those
-of the step that led to z. `refimpl.fields_of_experts.slopes` is the definition and says why.
+of the step that led to z. `refimpl.engine.slopes` is the definition and says why.
 
 ρ counts as 1 above `NEAR`. Lines are words of 32 bits, (N, F, H, Wp): a in the upper half, d in the
 lower, each a float32 rounded to its upper half, whose 8 binary digits are what NEAR allows for.

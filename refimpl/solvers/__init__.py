@@ -4,13 +4,12 @@
     nesterov, lbfgs              minima of an energy, from its gradient
     newton, newton_krylov        minima and zeros, with second-order products
     cg, gmres, bicgstab          linear systems
-    power_iteration, lanczos     extremal eigenvalues of symmetric operators
+    lanczos                      largest eigenvalue of symmetric operators
     singular_triplet             largest singular value with its vectors
-    arnoldi, spectral_radius     leading eigenvalues of any operator
     with_fallback                one solver, and another for what it leaves
 
 All but the eigenvalues act on batches (N, ...) of independent problems, each of which stops on
-its own test. Not here: what the callables compute; no module here knows of images or fields.
+its own test; messages call a problem an image. Not here: what the callables compute.
 """
 
 from refimpl.solvers._fallback import with_fallback
@@ -18,17 +17,10 @@ from refimpl.solvers.descent import lbfgs, nesterov
 from refimpl.solvers.fixed_point import anderson, picard
 from refimpl.solvers.krylov import bicgstab, cg, gmres
 from refimpl.solvers.newton import newton, newton_krylov
-from refimpl.solvers.spectral import (
-    arnoldi,
-    lanczos,
-    power_iteration,
-    singular_triplet,
-    spectral_radius,
-)
+from refimpl.solvers.spectral import lanczos, singular_triplet
 
 __all__ = [
     "anderson",
-    "arnoldi",
     "bicgstab",
     "cg",
     "gmres",
@@ -38,8 +30,6 @@ __all__ = [
     "newton",
     "newton_krylov",
     "picard",
-    "power_iteration",
     "singular_triplet",
-    "spectral_radius",
     "with_fallback",
 ]

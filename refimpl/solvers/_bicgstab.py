@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array
+from refimpl.kernels.vectors import dot, norm, plus
 from refimpl.solvers._systems import System
-from refimpl.vectors import dot, norm, plus
 
 
 class _Stabilized(NamedTuple):

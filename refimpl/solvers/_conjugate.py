@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, per_image
+from refimpl.kernels.vectors import dot, norm, plus
 from refimpl.solvers._systems import Matvec, System
-from refimpl.vectors import dot, norm, plus
 
 
 class Conjugate(NamedTuple):
@@ -72,7 +72,7 @@ def conjugate_sweep(system: System, r: Array) -> Array:
 def _require_positive(system: System, values: Array, what: str, operator: str) -> None:
     system.stop(
         ~(values > 0),
-        lambda n: f"{what} = {values[n]:.3g} for image {n}, expected a positive number: {operator} "
+        lambda n: f"{what} = {values[n]:.3g} for {{image}}, expected a positive number: {operator} "
         "is not positive definite; use gmres, or solve at a state where it is",
     )
 
@@ -83,6 +83,6 @@ def _require_symmetric(system: System, p: Array, Mp: Array, q: Array, Mq: Array)
     bound = np.sqrt(np.finfo(p.dtype).eps) * (norm(p) * norm(Mq) + norm(Mp) * norm(q))
     system.stop(
         gap > bound,
-        lambda n: f"⟨p, M q⟩ and ⟨M p, q⟩ differ by {gap[n]:.3g} for image {n}, expected at most "
+        lambda n: f"⟨p, M q⟩ and ⟨M p, q⟩ differ by {gap[n]:.3g} for {{image}}, expected at most "
         f"{bound[n]:.3g}: M is not symmetric; use gmres or bicgstab",
     )

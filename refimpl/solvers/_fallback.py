@@ -4,17 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refimpl.results import BreakdownError, SolverResult, continued
+from refimpl.results import BreakdownError, SolverResult
 from refimpl.solvers._progress import ROUNDING_FACTOR
 
 Solve = Callable[[], SolverResult]
 
 
 def with_fallback(name: str, first: Solve, second: Solve) -> SolverResult:
-    """The result of `first`, and of `second` for the images where `first` fails.
+    """The result of `first`, called `name`, and of `second` for the images where `first` fails.
 
-    The message says what `first` is called, and what became of both. Residuals at rounding are no
-    failure: no other method lowers them.
+    Residuals at rounding are no failure: no other method lowers them. A breakdown becomes a note.
 
     Raises
     ------
@@ -25,13 +24,38 @@ def with_fallback(name: str, first: Solve, second: Solve) -> SolverResult:
         result = first()
     except BreakdownError as error:
         other = second()
-        return other._replace(message=f"{name} broke down ({error}); {other.message}")
-    result = result._replace(message=f"{name}; {result.message}")
+        method, note = f"{name}, then {other.method}", _broken(name, error)
+        return other._replace(method=method, notes=(note, *other.notes))
     done = result.converged | (result.residuals <= ROUNDING_FACTOR * np.finfo(result.x.dtype).eps)
     if done.all():
         return result
     try:
-        other = second()
+        return continued(result, second(), done)
     except BreakdownError as error:
-        return result._replace(message=f"{result.message}; then {error}")
-    return continued(result, other, done, f"{result.message}; then {other.message}")
+        return result._replace(notes=(*result.notes, _broken("its fallback", error)))
+
+
+def _broken(name: str, error: BreakdownError) -> str:
+    return f"{name} broke down ({error.about('an image')})"
+
+
+def continued(first: SolverResult, second: SolverResult, done: np.ndarray) -> SolverResult:
+    """Two runs as one: images `done` in the first keep its outcome; work adds up.
+
+    So do images that the second leaves unconverged with a residual no smaller than the first's.
+    """
+    done = done | (~second.converged & (first.residuals <= second.residuals))
+    column = done.reshape((-1,) + (1,) * (first.x.ndim - 1))
+    return SolverResult(
+        np.where(column, first.x, second.x),
+        np.where(done, first.converged, second.converged),
+        first.iterations + np.where(done, 0, second.iterations),
+        np.where(done, first.residuals, second.residuals),
+        first.evaluations + second.evaluations,
+        first.products + second.products,
+        np.concatenate([first.history, np.where(done, first.residuals, second.history)]),
+        f"{first.method}, then {second.method}",
+        first.tol,
+        tuple(np.where(done, first.advice, second.advice).tolist()),
+        (*first.notes, *second.notes),
+    )

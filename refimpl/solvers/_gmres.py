@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, per_image
+from refimpl.kernels.vectors import dot, norm, plus, unit
 from refimpl.solvers._systems import System
-from refimpl.vectors import dot, norm, plus, unit
 
 
 class _Hessenberg(NamedTuple):
@@ -42,7 +42,8 @@ def gmres_sweep(system: System, r: Array, restart: int) -> Array:
         system.record(np.abs(small.tail))
         system.progress.pause(singular)
         basis.append(unit(w, size))
-    correction = system.precondition(_combine(basis, _back_substitute(small)))
+    y = np.linalg.solve(small.R, small.g[..., None])[..., 0]
+    correction = system.precondition(_combine(basis, y))
     return np.where(per_image(swept, r), correction, 0)
 
 
@@ -92,15 +93,6 @@ def _past_rotations(small: _Hessenberg, j: int, column: Array) -> Array:
         upper, lower = column[:, i].copy(), column[:, i + 1].copy()
         column[:, i], column[:, i + 1] = c * upper + s * lower, c * lower - s * upper
     return column
-
-
-def _back_substitute(small: _Hessenberg) -> Array:
-    """y (N, restart) with R y = g, column by column."""
-    g, y = small.g.copy(), np.zeros_like(small.g)
-    for j in reversed(range(y.shape[1])):
-        y[:, j] = g[:, j] / small.R[:, j, j]
-        g[:, :j] -= small.R[:, :j, j] * y[:, j, None]
-    return y
 
 
 def _combine(basis: list[Array], y: Array) -> Array:

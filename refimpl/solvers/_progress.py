@@ -6,7 +6,7 @@ Every solver calls the same few methods in the same order:
 
     record   enter the residuals of one iteration and decide which images still run
     keep     take the new iterate where images run, the old one where they do not
-    result   the `SolverResult`, with a message that says what to change
+    result   the `SolverResult`, with advice on what to change
 
 Not here: any formula of any solver.
 """
@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from refimpl.arrays import Array, as_finite, count, per_image, positive
+from refimpl.kernels.vectors import norm
 from refimpl.results import BreakdownError, SolverResult
-from refimpl.vectors import norm
 
 Callback = Callable[[int, Array, Array], None]
 
@@ -38,7 +38,7 @@ class Progress:
         Name for messages.
     x0 : array (N, ...)
         Start, or any array of the batch's shape and dtype.
-    tol : float or array (N,)
+    tol : float > 0, or array (N,)
         Relative residual at which an image stops.
     max_iterations : int
     remedy : str
@@ -62,6 +62,7 @@ class Progress:
     ):
         images = len(x0)
         self.solver, self.remedy, self.callback = solver, remedy, callback
+        tol = tol if isinstance(tol, np.ndarray) else positive(tol, f"{solver}: tol")
         self.tol = np.broadcast_to(tol, images)
         self.max_iterations = count(max_iterations, f"{solver}: max_iterations")
         self.eps = np.finfo(x0.dtype).eps
@@ -114,8 +115,9 @@ class Progress:
         if bad.any():
             n = int(np.flatnonzero(bad)[0])
             raise BreakdownError(
-                f"{self.solver}: iteration {self.rows}: {what} of image {n} is {values[n]}, "
-                f"expected a finite number; {self.remedy}"
+                f"{self.solver}: iteration {self.rows}: {what} of {{image}} is {values[n]}, "
+                f"expected a finite number; {self.remedy}",
+                n,
             )
 
     def keep(self, new: Array, old: Array) -> Array:
@@ -147,27 +149,16 @@ class Progress:
 
     def result(self, x: Array, *, evaluations: int = 0, products: int = 0) -> SolverResult:
         """The outcome at `x`, at which the last row of residuals was measured."""
-        converged = self.residuals <= self.tol
+        converged, history = self.residuals <= self.tol, np.array(self.history)
+        advice = ("" if c else self._advice(n, history[:, n]) for n, c in enumerate(converged))
         return SolverResult(
-            np.array(x), converged, self.iterations, self.residuals,
-            evaluations, products, np.array(self.history), self._message(converged),
+            np.array(x), converged, self.iterations, self.residuals, evaluations, products, history,
+            method=self.solver, tol=self.tol, advice=tuple(advice),
         )
 
-    def _message(self, converged: Array) -> str:
-        images, most = len(converged), int(self.iterations.max())
-        if converged.all():
-            return f"{self.solver}: all {images} images converged in at most {most} iterations"
-        # The worst image is the one furthest from its own tolerance.
-        n = int(np.argmax(np.where(converged, -1, self.residuals / self.tol)))
-        return (
-            f"{self.solver}: {images - converged.sum()} of {images} images did not converge; "
-            f"image {n} has relative residual {self.residuals[n]:.3g} after {self.iterations[n]} "
-            f"iterations, expected at most {self.tol[n]:.3g}; {self._advice(n)}"
-        )
-
-    def _advice(self, n: int) -> str:
+    def _advice(self, n: int, history: Array) -> str:
         more = f"raise max_iterations above {self.max_iterations}"
-        if not (self.stalled[n] or self._stagnates(n)):
+        if not (self.stalled[n] or _stagnates(history[: self.iterations[n] + 1])):
             return more
         if self.residuals[n] <= ROUNDING_FACTOR * self.eps:
             return (
@@ -175,13 +166,13 @@ class Progress:
                 f"(eps = {self.eps:.2g}): raise tol, or use float64 if this is float32"
             )
         if self.stalled[n]:
-            return f"no further step improves it: {self.remedy}"
-        return f"the second half of them did not halve the residual: {self.remedy}, or {more}"
+            return f"no further step lowers the residual: {self.remedy}"
+        return f"the last half of these did not halve the residual: {self.remedy}, or {more}"
 
-    def _stagnates(self, n: int) -> bool:
-        rows = np.array(self.history)[: self.iterations[n] + 1, n]
-        half = len(rows) // 2
-        return len(rows) >= STAGNATION_ROWS and bool(rows[half:].min() > rows[:half].min() / 2)
+
+def _stagnates(rows: Array) -> bool:
+    half = len(rows) // 2
+    return len(rows) >= STAGNATION_ROWS and bool(rows[half:].min() > rows[:half].min() / 2)
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
@@ -213,11 +204,6 @@ def like(value: Array, x: Array, name: str) -> Array:
             f"{name}: returned {value.dtype}, expected {x.dtype}; compute in one precision"
         )
     return value
-
-
-def tolerance(tol: float, solver: str) -> float:
-    """Return `tol` as a float if it is finite and greater than zero."""
-    return positive(tol, f"{solver}: tol")
 
 
 def _as_reference(solver: str, reference: Array | None, x0: Array) -> Array | None:

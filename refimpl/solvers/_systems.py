@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, per_image, same_dtype
+from refimpl.kernels.vectors import norm, unit_and_size
 from refimpl.results import BreakdownError, SolverResult
-from refimpl.solvers._progress import Progress, as_batch, like, ratio, tolerance
-from refimpl.vectors import norm, unit_and_size
+from refimpl.solvers._progress import Progress, as_batch, like, ratio
 
 Matvec = Callable[[Array], Array]
 
@@ -82,9 +82,9 @@ class System(NamedTuple):
         if self.enough > 0:
             self.progress.pause(bad)
         elif bad.any():
-            what = complaint(int(np.flatnonzero(bad)[0]))
-            progress = self.progress
-            raise BreakdownError(f"{progress.solver}: iteration {progress.rows}: {what}")
+            progress, n = self.progress, int(np.flatnonzero(bad)[0])
+            where = f"{progress.solver}: iteration {progress.rows}"
+            raise BreakdownError(f"{where}: {complaint(n)}", n)
 
 
 Sweep = Callable[[System, Array], Array]
@@ -111,7 +111,6 @@ def solve(
 ) -> SolverResult:
     """Sweep until the true relative residual of every image is at most `tol`, one value or (N,)."""
     b = as_batch(b, f"{solver}: b")
-    tol = tol if isinstance(tol, np.ndarray) else tolerance(tol, solver)
     progress = Progress(solver, b, tol, max_iterations, remedy=remedy)
     M = Counted(matvec, f"{solver}: matvec")
     model = model and Counted(model, f"{solver}: model")

@@ -14,9 +14,9 @@ import numpy as np
 import scipy  # which imports scipy.optimize when it is used
 
 from refimpl.arrays import Array, count, per_image, positive
+from refimpl.kernels.vectors import dot, norm
 from refimpl.results import BreakdownError, SolverResult
-from refimpl.solvers._progress import Callback, Progress, as_batch, like, ratio, tolerance
-from refimpl.vectors import dot, norm
+from refimpl.solvers._progress import Callback, Progress, as_batch, like, ratio
 
 Objective = Callable[[Array], tuple[float, Array]]
 
@@ -75,8 +75,7 @@ def nesterov(
     u = v = as_batch(u0, "nesterov: u0")
     tau = u.dtype.type(positive(step, "nesterov: step"))
     progress = Progress(
-        "nesterov", u, tolerance(tol, "nesterov"), max_iterations,
-        remedy="reduce step", callback=callback,
+        "nesterov", u, tol, max_iterations, remedy="reduce step", callback=callback
     )
     t = np.ones(len(u), dtype=u.dtype)
     while True:
@@ -102,8 +101,8 @@ class _Monitor:
     SciPy reports an iterate right after evaluating there, so the last gradient is the iterate's.
     """
 
-    def __init__(self, objective: Objective, u0: Array, step: float, tol: float):
-        self.objective, self.u, self.g = objective, u0, None
+    def __init__(self, objective: Objective, image: int, u0: Array, step: float, tol: float):
+        self.objective, self.image, self.u, self.g = objective, image, u0, None
         self.step, self.tol, self.start = step, tol, norm(u0)
         self.evaluations = 0
         self.history: list[Array] = []
@@ -116,8 +115,10 @@ class _Monitor:
         self.evaluations += 1
         if not (np.isfinite(energy) and np.isfinite(g).all()):
             raise BreakdownError(
-                f"lbfgs: iteration {len(self.history)}: energy is {energy}, largest gradient entry "
-                f"{np.abs(g).max()}, expected finite numbers; start nearer to the minimum"
+                f"lbfgs: iteration {len(self.history)}: energy of {{image}} is {energy}, largest "
+                f"gradient entry {np.abs(g).max()}, expected finite numbers; start nearer to the "
+                "minimum",
+                self.image,
             )
         return float(energy), g.ravel().astype(np.float64)
 
@@ -177,14 +178,14 @@ def lbfgs(
         raise ValueError(
             f"lbfgs: given {len(objectives)} objectives for {len(u)} images; pass one per image"
         )
-    tau, tol = positive(step, "lbfgs: step"), tolerance(tol, "lbfgs")
+    tau, tol = positive(step, "lbfgs: step"), positive(tol, "lbfgs: tol")
     options = {"maxcor": count(memory, "lbfgs: memory"), "ftol": 0.0, "gtol": 0.0}
     options["maxiter"] = count(max_iterations, "lbfgs: max_iterations")
     # Each of SciPy's line searches takes at most 20 evaluations, so this limit never binds.
     options["maxfun"] = 21 * (options["maxiter"] + 1)
     monitors, images = [], []
     for n, objective in enumerate(objectives):
-        monitors.append(_Monitor(objective, u[n : n + 1], tau, tol))
+        monitors.append(_Monitor(objective, n, u[n : n + 1], tau, tol))
         images.append(_minimize(monitors[n], u[n : n + 1], options))
     return _assemble(np.concatenate(images), monitors, tol, max_iterations)
 

@@ -11,7 +11,7 @@ is at most `tol`, and return the u at which r was measured. Each iteration evalu
 a contraction with factor q < 1 the error obeys ‖u − u*‖ ≤ ‖T(u) − u‖ / (1 − q), so it exceeds
 the residual by orders of magnitude when q is near 1.
 
-Not here: what T is (`refimpl.maps`).
+Not here: what T is (`refimpl.engine.step`).
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, count, per_image, positive
+from refimpl.kernels.vectors import dot
 from refimpl.results import SolverResult
-from refimpl.solvers._progress import Callback, Progress, as_batch, like, tolerance
-from refimpl.vectors import dot
+from refimpl.solvers._progress import Callback, Progress, as_batch, like
 
 Map = Callable[[Array], Array]
 
@@ -66,7 +66,7 @@ def picard(
     """
     u = as_batch(u0, "picard: u0")
     progress = Progress(
-        "picard", u, tolerance(tol, "picard"), max_iterations,
+        "picard", u, tol, max_iterations,
         remedy="reduce the step size", callback=callback, reference=reference,
     )
     while True:
@@ -152,9 +152,11 @@ def anderson(
     u = as_batch(u0, "anderson: u0")
     memory, ridge = count(memory, "anderson: memory"), positive(ridge, "anderson: ridge")
     mixing = u.dtype.type(positive(mixing, "anderson: mixing"))
-    relative = _is_relative(ridge_scale)
+    if ridge_scale not in ("gram", "absolute"):
+        raise ValueError(f"anderson: ridge_scale is {ridge_scale!r}, expected 'gram' or 'absolute'")
+    relative = ridge_scale == "gram"
     progress = Progress(
-        "anderson", u, tolerance(tol, "anderson"), max_iterations,
+        "anderson", u, tol, max_iterations,
         remedy="reduce the step size, or change memory or ridge",
         callback=callback, reference=reference,
     )
@@ -201,9 +203,3 @@ def _combine(past: _Memory, alpha: Array, mixing: float) -> Array:
         weight = per_image(weight.astype(u.dtype), u)
         total += weight * ((u - newest_u) + mixing * (f - newest_f))
     return total
-
-
-def _is_relative(ridge_scale: str) -> bool:
-    if ridge_scale not in ("gram", "absolute"):
-        raise ValueError(f"anderson: ridge_scale is {ridge_scale!r}, expected 'gram' or 'absolute'")
-    return ridge_scale == "gram"

@@ -11,7 +11,7 @@ Each works on a batch (N, ...) of systems and stops each on its own relative res
 which is that of the x returned, computed with one more product; b = 0 gives x = 0. With
 preconditioning from the right, the residual is that of the original system throughout.
 
-Not here: least squares, and the systems themselves (`refimpl.implicit`).
+Not here: least squares, and the systems themselves (`refimpl.equilibrium.adjoint`).
 """
 
 from functools import partial

@@ -7,15 +7,15 @@ Both stop each image by the residual that all forward solvers share,
 
     r(u) = τ ‖g(u)‖ / max(‖u‖, ‖u0‖),   g = ∇E or G        (0/0 = 0).
 
-The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it is with missing
-pixels and saturated potentials: for positive semidefinite H, ‖d‖ ≤ max(10, r) max(‖u‖, ‖u0‖).
+The shift μ = min(r / 10, 1) / τ keeps steps finite where H is singular, as it is where data are
+missing: for positive semidefinite H, ‖d‖ ≤ max(10, r) max(‖u‖, ‖u0‖).
 It vanishes with g, so that convergence stays superlinear; with directions in float32, it ends
 linear, with their rounding as its factor. The systems are solved to the relative residual
 η = min(1/10, √(‖g‖/‖g0‖)), no further than `tol` needs. A step is taken only if what it must
 decrease is finite and decreases, else it is shortened; with a safeguard, ‖G‖ need only fall below
 the largest of its last 5 values.
 
-Not here: the Hessian and Jacobian products (`refimpl.maps`).
+Not here: the Hessian and Jacobian products (`refimpl.engine.step`).
 
 References: Nocedal and Wright, Numerical Optimization, 2nd ed. (2006), algorithm 7.1; the shift:
 Li, Fukushima, Qi and Yamashita, Comput. Optim. Appl. 28 (2004).
@@ -28,12 +28,12 @@ from typing import Protocol
 import numpy as np
 
 from refimpl.arrays import Array, count, per_image, positive
+from refimpl.kernels.vectors import dot, norm, plus, unit_and_size
 from refimpl.results import SolverResult
 from refimpl.solvers._conjugate import conjugate_start, conjugate_step
 from refimpl.solvers._gmres import gmres_sweep
-from refimpl.solvers._progress import Callback, Progress, as_batch, like, ratio, tolerance
+from refimpl.solvers._progress import Callback, Progress, as_batch, like, ratio
 from refimpl.solvers._systems import Counted, Matvec, identity, solve
-from refimpl.vectors import dot, norm, plus, unit_and_size
 
 # Times a step is shortened, to half or less, before the image is given up: 2^-40 is below any use.
 HALVINGS = 40
@@ -93,9 +93,7 @@ def newton(
     ----------
     linearize : callable
         u ↦ an object with `energy` = E(u), shape (N,), `gradient` = ∇E(u) and `hvp(v)` = ∇²E(u) v.
-        Of a point that is rejected only the energy is used. It may be a draft, as those of
-        `refimpl.drafts`: rounded energy and gradient of the images `open`, with energies to
-        `energy_eps`, beside the `exact` linearisation; then `linearize.close(images)` ends them.
+        Of a point that is rejected only the energy is used.
     u0 : array (N, ...), float32 or float64
     step : float
         τ in the residual r and in the largest shift 1/τ; about 1/‖∇²E‖.
@@ -133,13 +131,12 @@ def newton(
     E(u + t d) equals E(u) to rounding, the step is judged by ‖∇E‖, which keeps digits E has lost.
     """
     u = as_batch(u0, "newton: u0")
-    tau, tol = u.dtype.type(positive(step, "newton: step")), tolerance(tol, "newton")
+    tau = u.dtype.type(positive(step, "newton: step"))
     progress = Progress(
         "newton", u, tol, max_iterations,
         remedy="check the Hessian products, or start elsewhere", callback=callback,
     )
-    linearize = _Linearize(linearize)
-    lin, model, products = linearize(u), None, 0
+    lin, model, evaluations, products = linearize(u), None, 1, 0
     progress.require_finite(_energy(lin, u), "energy")
     first = norm(like(lin.gradient, u, "linearize: gradient"))
     while progress.record(progress.relative_residual(tau * lin.gradient, u), u):
@@ -152,12 +149,11 @@ def newton(
         d = newton_direction(product, unit, precondition, forcing, progress.running)
         d = per_image(size, u) * d.astype(u.dtype, copy=False)
         products += hvp.products
-        test, drafted = _EnergyTest(linearize, lin, d), _drafted(lin, u)
+        test = _EnergyTest(linearize, lin, d)
+        u, tried = _backtrack(u, d, test, progress)
         # Where an image stalls, `test.lin` is not at its u; it does not run on, and is not asked.
-        u, failed = _backtrack(u, d, test, progress, drafted)
-        lin = linearize.exactly(u, failed) if failed.any() else test.lin
-    _measure_exactly(lin, u, tau, progress)
-    return progress.result(u, evaluations=linearize.calls, products=products)
+        lin, evaluations = test.lin, evaluations + tried
+    return progress.result(u, evaluations=evaluations, products=products)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -199,14 +195,13 @@ def newton_krylov(
         When G at an accepted iterate or a Jacobian product is NaN or infinite.
     """
     u = as_batch(u0, "newton_krylov: u0")
-    tau, tol = u.dtype.type(positive(step, "newton_krylov: step")), tolerance(tol, "newton_krylov")
+    tau = u.dtype.type(positive(step, "newton_krylov: step"))
     progress = Progress(
         "newton_krylov", u, tol, max_iterations,
         remedy="a local minimum of ‖G‖ or a kink; use picard or anderson", callback=callback,
     )
     sweep = partial(gmres_sweep, restart=count(restart, "newton_krylov: restart"))
-    linearize = _Linearize(linearize)
-    lin, model, products, sizes = linearize(u), None, 0, []
+    lin, model, evaluations, products, sizes = linearize(u), None, 1, 0, []
     first = norm(like(lin.direction, u, "linearize: direction"))
     while progress.record(progress.relative_residual(tau * lin.direction, u), u):
         model = lin if safeguard is None else safeguard(lin, model)
@@ -222,10 +217,9 @@ def newton_krylov(
         sizes = [*sizes, norm(lin.direction)][-(1 if safeguard is None else MEMORY) :]
         test = _NormTest(linearize, np.max(sizes, axis=0))
         d = per_image(size, u) * inner.x.astype(u.dtype, copy=False)
-        u, failed = _backtrack(u, d, test, progress, _drafted(lin, u))
-        lin = linearize.exactly(u, failed) if failed.any() else test.lin
-    _measure_exactly(lin, u, tau, progress)
-    return progress.result(u, evaluations=linearize.calls, products=products)
+        u, tried = _backtrack(u, d, test, progress)
+        lin, evaluations = test.lin, evaluations + tried
+    return progress.result(u, evaluations=evaluations, products=products)
 
 
 def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
@@ -263,35 +257,22 @@ def _forcing(g: Array, first: Array, progress: Progress) -> Array:
     return eta.astype(g.dtype)
 
 
-def _drafted(lin: Linearization, u: Array) -> Array:
-    """Which images the linearisation is only a draft of, (N,)."""
-    return getattr(lin, "open", np.zeros(len(u), dtype=bool))
-
-
-def _measure_exactly(lin: Linearization, u: Array, tau: float, progress: Progress) -> None:
-    """Replace the last residuals of images that end on a draft, as at `max_iterations`."""
-    drafted = _drafted(lin, u)
-    if drafted.any():
-        exact = progress.relative_residual(tau * lin.exact.direction, u)
-        progress.reopen(np.where(drafted, exact, progress.residuals))
-
-
 def _backtrack(
-    u: Array, d: Array, accepts: "_EnergyTest | _NormTest", progress: Progress, drafted: Array
-) -> tuple[Array, Array]:
-    """u + t d with the first t = 1, or ever shorter, that passes; without one, stall at u.
+    u: Array, d: Array, accepts: "_EnergyTest | _NormTest", progress: Progress
+) -> tuple[Array, int]:
+    """u + t d with the first t = 1, or ever shorter, that passes, and how many points were tried.
 
-    An image whose linearisation is a draft does not stall but is returned as failed.
+    An image without one stalls at u.
     """
     t, pending = np.ones(len(u), dtype=u.dtype), progress.running
-    for _ in range(HALVINGS):
+    for tried in range(1, HALVINGS + 1):
         candidate = progress.keep(plus(u, t, d), u)
         pending = pending & ~accepts(candidate, t)
         if not pending.any():
-            return candidate, pending
+            return candidate, tried
         t = np.where(pending, accepts.shorter(t), t)
-    progress.stall(pending & ~drafted)
-    return np.where(per_image(pending, u), u, candidate), pending & drafted
+    progress.stall(pending)
+    return np.where(per_image(pending, u), u, candidate), HALVINGS
 
 
 class _EnergyTest:
@@ -306,11 +287,11 @@ class _EnergyTest:
         At the last candidate.
     """
 
-    def __init__(self, linearize: "_Linearize", lin: EnergyLinearization, d: Array):
+    def __init__(self, linearize: Callable, lin: EnergyLinearization, d: Array):
         g = lin.gradient
         self.linearize, self.lin = linearize, lin
         self.before, self.size, self.slope = lin.energy, norm(g), dot(g, d)
-        self.rounding = np.sqrt(g[0].size) * np.abs(lin.energy) * _energy_eps(lin)
+        self.rounding = np.sqrt(g[0].size) * np.abs(lin.energy) * np.finfo(g.dtype).eps
 
     def __call__(self, candidate: Array, t: Array) -> Array:
         self.lin = self.linearize(candidate)
@@ -334,7 +315,7 @@ class _EnergyTest:
 class _NormTest:
     """‖G(u + t d)‖ ≤ (1 − 1e-4 t) `size`; `lin` is the linearisation at the last candidate."""
 
-    def __init__(self, linearize: "_Linearize", size: Array):
+    def __init__(self, linearize: Callable, size: Array):
         self.linearize, self.size = linearize, size
 
     def __call__(self, candidate: Array, t: Array) -> Array:
@@ -345,27 +326,6 @@ class _NormTest:
     def shorter(self, t: Array) -> Array:
         """Half of t."""
         return t / 2
-
-
-class _Linearize:
-    """Counts linearisations, and takes no more drafts of images for which they failed."""
-
-    def __init__(self, linearize: Callable):
-        self.linearize, self.calls = linearize, 0
-
-    def __call__(self, u: Array):
-        self.calls += 1
-        return self.linearize(u)
-
-    def exactly(self, u: Array, failed: Array) -> Linearization:
-        """That at u, from now on without drafts of some images."""
-        self.linearize.close(failed)
-        return self(u)
-
-
-def _energy_eps(lin: EnergyLinearization) -> Array | float:
-    """The unit of rounding of E: what the linearisation says, or that of its precision."""
-    return getattr(lin, "energy_eps", np.finfo(lin.gradient.dtype).eps)
 
 
 def _energy(lin: EnergyLinearization, u: Array) -> Array:

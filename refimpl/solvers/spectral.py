@@ -1,35 +1,35 @@
-"""Extremal eigenvalues and singular values of one operator, from products with it.
+"""The largest eigenvalue or singular value of one operator, from products with it.
 
-    power_iteration    x ← M x / ‖M x‖                            symmetric M
     lanczos            Rayleigh-Ritz in a Krylov space            symmetric M
     singular_triplet   lanczos on MᵀM: M v = s u, Mᵀ u = s v      any M
-    arnoldi            Ritz values of any M
-    spectral_radius    the largest of them in modulus, to a stated residual
 
 These act on one vector of any shape: there is no batch axis, an array (1, C, H, W) is one image.
-For symmetric M, a unit vector x with residual ‖M x − θ x‖ = δ proves an eigenvalue within δ of
-θ; that is the error bound returned, up to the rounding of M x. No iteration can prove that the
-eigenvalue is the extremal one: a start orthogonal to its eigenvector misses it, so use a random
-start. The Krylov spaces are restarted (Krylov-Schur), which bounds their memory.
+A unit vector x with residual ‖M x − θ x‖ = δ proves an eigenvalue within δ of θ; that is the error
+bound returned, up to the rounding of M x. No iteration can prove that the eigenvalue is the
+largest: a start orthogonal to its eigenvector misses it, so use a random start.
+
+The Krylov space grows by one product at a time, and keeps
+
+    M V = V S + r eᵀ,    VᵀV = I,  Vᵀr = 0.
+
+The eigenpairs (θ, y) of S = VᵀMV give Ritz pairs (θ, V y) with residual r (eᵀy). Replacing V by
+V Q, with eigenvectors Q of S, keeps the relation with e replaced by Qᵀe: that is the Krylov-Schur
+restart, which bounds memory.
 
 References: G. W. Stewart, A Krylov-Schur algorithm for large eigenproblems, SIAM J. Matrix
 Anal. Appl. 23 (2001).
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
-from refimpl.arrays import Array, count
+from refimpl.arrays import Array, as_finite, count, positive
+from refimpl.kernels.vectors import dot, norm
 from refimpl.results import BreakdownError
-from refimpl.solvers._krylov_space import KrylovSpace, Product, inner, length, unit
-from refimpl.solvers._progress import tolerance
+from refimpl.solvers._systems import Counted, Matvec
 
-Matvec = Callable[[Array], Array]
-
-# Vectors held by the restarted methods, and Ritz vectors kept at a restart.
+# Vectors held, and Ritz vectors kept at a restart.
 BASIS = 40
 KEPT = 15
 
@@ -75,89 +75,10 @@ class SingularTriplet(NamedTuple):
     error_bound: float
 
 
-class RitzValues(NamedTuple):
-    """Eigenvalues of the compression of M to a Krylov space, the largest in modulus first.
-
-    Attributes
-    ----------
-    values : complex array (k,)
-    residuals : array (k,)
-        ‖M x − θ x‖ of each unit Ritz vector; for a nonsymmetric M no bound on the error of θ.
-    """
-
-    values: Array
-    residuals: Array
-
-
-class SpectralRadius(NamedTuple):
-    """max |θ| over the eigenvalues of M.
-
-    Attributes
-    ----------
-    value : float
-    residual : float
-        ‖M x − θ x‖ of the leading unit Ritz vector.
-    converged : bool
-        Whether residual ≤ tol · value.
-    products : int
-    """
-
-    value: float
-    residual: float
-    converged: bool
-    products: int
-
-
-def power_iteration(
-    matvec: Matvec, x0: Array, *, tol: float = 1e-6, max_iterations: int = 10_000
-) -> Eigenpair:
-    """Eigenvalue of largest modulus of a symmetric operator by x ← M x / ‖M x‖.
-
-    θ = ⟨x, M x⟩; the error of θ falls by (θ2/θ1)² in an iteration, its bound by |θ2/θ1|.
-
-    Parameters
-    ----------
-    matvec : callable
-        M, symmetric, from an array of any shape to one of the same shape and dtype.
-    x0 : array, float32 or float64
-        Start, not zero.
-    tol : float
-        Stop when ‖M x − θ x‖ ≤ tol · |θ|.
-    max_iterations : int
-        Most products.
-
-    Returns
-    -------
-    Eigenpair
-
-    Raises
-    ------
-    ValueError
-        For a zero start.
-    BreakdownError
-        When M x is NaN or infinite.
-    """
-    x, product = unit(x0, "power_iteration"), Product(matvec, "power_iteration")
-    tol = tolerance(tol, "power_iteration")
-    for _ in range(count(max_iterations, "power_iteration: max_iterations")):
-        Mx = product(x)
-        value = inner(x, Mx)
-        bound = length(Mx - value * x)
-        if bound <= tol * abs(value):
-            return Eigenpair(float(value), x, float(bound), True, product.calls)
-        current, x = x, Mx / length(Mx)
-    return Eigenpair(float(value), current, float(bound), False, product.calls)
-
-
 def lanczos(
-    matvec: Matvec,
-    x0: Array,
-    *,
-    which: Literal["largest", "smallest"] = "largest",
-    tol: float = 1e-10,
-    max_iterations: int = 2_000,
+    matvec: Matvec, x0: Array, *, tol: float = 1e-10, max_iterations: int = 2_000
 ) -> Eigenpair:
-    """Largest or smallest eigenvalue of a symmetric operator, by restarted Lanczos iteration.
+    """Largest eigenvalue of a symmetric operator, by restarted Lanczos iteration.
 
     The basis is orthogonalised in full, so no copies of converged values appear.
 
@@ -167,8 +88,6 @@ def lanczos(
         M, symmetric, from an array of any shape to one of the same shape and dtype.
     x0 : array, float32 or float64
         Start, not zero; random, so that it has a part along the eigenvector sought.
-    which : "largest" or "smallest"
-        By value, not by modulus.
     tol : float
         Stop when ‖M x − θ x‖ ≤ tol · max|θ_i| over the Ritz values θ_i, an estimate of ‖M‖.
     max_iterations : int
@@ -181,29 +100,27 @@ def lanczos(
     Raises
     ------
     ValueError
-        For a zero start or an unknown `which`.
+        For a zero start.
     BreakdownError
         When M x is NaN or infinite.
     """
-    if which not in ("largest", "smallest"):
-        raise ValueError(f"lanczos: which is {which!r}, expected 'largest' or 'smallest'")
-    tol = tolerance(tol, "lanczos")
+    tol = positive(tol, "lanczos: tol")
     max_iterations = count(max_iterations, "lanczos: max_iterations")
-    product, sign = Product(matvec, "lanczos"), 1 if which == "largest" else -1
-    space = KrylovSpace(product, unit(x0, "lanczos"))
+    product = FiniteProduct(matvec, "lanczos: matvec")
+    space = KrylovSpace(product, unit(x0))
     while True:
         space.expand()
-        values, vectors = np.linalg.eigh(sign * (space.projected + space.projected.T) / 2)
+        values, vectors = np.linalg.eigh((space.projected + space.projected.T) / 2)
         size = np.abs(values).max()
         estimate = space.residual_norm * abs(vectors[-1, -1])
-        if estimate <= tol * size / 2 or space.is_invariant or product.calls >= max_iterations:
+        if estimate <= tol * size / 2 or space.is_invariant or product.products >= max_iterations:
             break
         if len(space.basis) == BASIS:
             space.restart(vectors[:, -KEPT:])
     x = space.lift(vectors[:, -1])
-    x, value = x / length(x), sign * values[-1]
+    x, value = x / length(x), values[-1]
     bound = length(product(x) - x.dtype.type(value) * x)
-    return Eigenpair(float(value), x, float(bound), bool(bound <= tol * size), product.calls)
+    return Eigenpair(float(value), x, float(bound), bool(bound <= tol * size), product.products)
 
 
 def singular_triplet(
@@ -238,7 +155,7 @@ def singular_triplet(
     s² is the largest eigenvalue of MᵀM, so squaring costs s no digits. With gap g = s − s_2, the
     vectors' error is about ‖Mᵀ left − s right‖ / (2 g): only a separated s has accurate vectors.
     """
-    tol = tolerance(tol, "singular_triplet")
+    tol = positive(tol, "singular_triplet: tol")
     pair = lanczos(lambda x: adjoint(matvec(x)), x0, tol=tol, max_iterations=max_iterations)
     right = pair.vector
     image = matvec(right)
@@ -253,95 +170,93 @@ def singular_triplet(
     return SingularTriplet(float(value), left, right, float(bound))
 
 
-def arnoldi(matvec: Matvec, x0: Array, k: int = 20) -> RitzValues:
-    """Ritz values of any operator in the Krylov space of x0, Mx0, …, M^(k−1) x0.
+class KrylovSpace:
+    """Orthonormal V with M V = V S + r eᵀ: a Krylov decomposition that grows and can be cut.
 
-    Parameters
+    Attributes
     ----------
-    matvec : callable
-        M, from an array of any shape to one of the same shape and dtype.
-    x0 : array, float32 or float64
-        Start, not zero.
-    k : int
-        Dimension of the space: products with M, and vectors held.
-
-    Returns
-    -------
-    RitzValues
-        Fewer than k where the space becomes invariant; they are eigenvalues then.
-
-    Raises
-    ------
-    ValueError
-        For a zero start.
-    BreakdownError
-        When M x is NaN or infinite.
+    basis : list of arrays
+        Columns of V.
+    projected : array (k, k)
+        S = Vᵀ M V.
+    residual : array
+        r, orthogonal to V; the next column is r / ‖r‖.
+    coupling : array (k,)
+        e: the last unit vector, or Qᵀ e after a restart with V ← V Q.
     """
-    space = KrylovSpace(Product(matvec, "arnoldi"), unit(x0, "arnoldi"))
-    for _ in range(count(k, "arnoldi: k")):
-        space.expand()
-        if space.is_invariant:
-            break
-    return _ritz(space)
+
+    def __init__(self, matvec: Matvec, start: Array):
+        self.matvec, self.basis = matvec, []
+        self.projected, self.coupling = np.empty((0, 0)), np.empty(0)
+        self.residual, self.residual_norm = start, length(start)
+        # The largest ‖M v‖ so far, to which a vanishing r is compared.
+        self.size = 0.0
+
+    def expand(self) -> None:
+        """Append v = r / ‖r‖: S gains the row ‖r‖ eᵀ and the column Vᵀ M v."""
+        v, k = self.residual / self.residual_norm, len(self.basis)
+        self.basis.append(v)
+        w = self.matvec(v)
+        self.size = max(length(w), self.size)
+        column, self.residual = self._orthogonalize(w)
+        projected = np.empty((k + 1, k + 1))
+        projected[:k, :k], projected[k, :k] = self.projected, self.residual_norm * self.coupling
+        projected[:, k] = column
+        self.projected, self.coupling = projected, np.eye(k + 1)[k]
+        self.residual_norm = length(self.residual)
+
+    def _orthogonalize(self, w: Array) -> tuple[Array, Array]:
+        """Vᵀ w and the rest of w: modified Gram-Schmidt, twice for orthogonality to rounding."""
+        column = np.zeros(len(self.basis))
+        for _ in range(2):
+            for i, v in enumerate(self.basis):
+                h = inner(v, w)
+                w = w - h * v
+                column[i] += h
+        return column, w
+
+    @property
+    def is_invariant(self) -> bool:
+        """Whether M maps the space into itself to rounding."""
+        return bool(self.residual_norm <= 10 * np.finfo(self.residual.dtype).eps * self.size)
+
+    def restart(self, Q: Array) -> None:
+        """V ← V Q for eigenvectors Q of S."""
+        self.basis = [self.lift(q) for q in Q.T]
+        self.projected, self.coupling = Q.T @ self.projected @ Q, self.coupling @ Q
+
+    def lift(self, y: Array) -> Array:
+        """V y."""
+        return sum(v.dtype.type(weight) * v for weight, v in zip(y, self.basis, strict=True))
 
 
-def spectral_radius(
-    matvec: Matvec, x0: Array, *, tol: float = 1e-8, max_iterations: int = 1_000
-) -> SpectralRadius:
-    """Largest modulus of the eigenvalues of any operator, by restarted Arnoldi iteration.
+class FiniteProduct(Counted):
+    """Counts products, and checks that they are finite too."""
 
-    Parameters
-    ----------
-    matvec : callable
-        M, from an array of any shape to one of the same shape and dtype.
-    x0 : array, float32 or float64
-        Start, not zero; random, so that it has a part along the eigenvector sought.
-    tol : float
-        Stop when ‖M x − θ x‖ ≤ tol · |θ| for the leading Ritz pair.
-    max_iterations : int
-        Most products.
-
-    Returns
-    -------
-    SpectralRadius
-
-    Raises
-    ------
-    ValueError
-        For a zero start.
-    BreakdownError
-        When M x is NaN or infinite.
-    """
-    tol = tolerance(tol, "spectral_radius")
-    max_iterations = count(max_iterations, "spectral_radius: max_iterations")
-    product = Product(matvec, "spectral_radius")
-    space = KrylovSpace(product, unit(x0, "spectral_radius"))
-    while True:
-        space.expand()
-        ritz = _ritz(space)
-        value, residual = abs(ritz.values[0]), ritz.residuals[0]
-        converged = bool(residual <= tol * value or space.is_invariant)
-        if converged or product.calls >= max_iterations:
-            return SpectralRadius(float(value), float(residual), converged, product.calls)
-        if len(space.basis) == BASIS:
-            space.restart(_leading_schur_vectors(space.projected))
+    def __call__(self, x: Array) -> Array:
+        value = super().__call__(x)
+        bad = value[~np.isfinite(value)]
+        if bad.size:
+            raise BreakdownError(
+                f"lanczos: iteration {self.products}: the product has {bad.size} entries "
+                f"such as {bad[0]}, expected finite numbers; check the operator"
+            )
+        return value
 
 
-def _ritz(space: "KrylovSpace") -> RitzValues:
-    """Eigenvalues of VᵀMV by decreasing modulus; the residual of V y is ‖r‖ |y_k|, ‖y‖ = 1."""
-    values, vectors = np.linalg.eig(space.projected)
-    order = np.argsort(-np.abs(values), kind="stable")
-    residuals = space.residual_norm * np.abs(vectors[-1, order])
-    return RitzValues(values[order].astype(complex), residuals)
+def unit(x0: Array) -> Array:
+    """x0 / ‖x0‖."""
+    x0 = as_finite(x0, "lanczos: x0")
+    if x0.size == 0 or not x0.any():
+        raise ValueError("lanczos: x0 is zero or empty, expected a nonzero start; draw one")
+    return x0 / length(x0)
 
 
-def _leading_schur_vectors(projected: Array) -> Array:
-    """Orthonormal basis of the invariant subspace of the KEPT largest eigenvalues.
+def inner(x: Array, y: Array) -> float:
+    """⟨x, y⟩."""
+    return dot(x[None], y[None])[0]
 
-    The threshold is lowered by a little so that conjugate pairs stay whole.
-    """
-    threshold = np.sort(np.abs(np.linalg.eigvals(projected)))[-KEPT] * (1 - 1e-10)
-    _, Q, kept = scipy.linalg.schur(
-        projected, output="real", sort=lambda re, im: np.hypot(re, im) >= threshold
-    )
-    return Q[:, :kept]
+
+def length(x: Array) -> float:
+    """‖x‖."""
+    return norm(x[None])[0]

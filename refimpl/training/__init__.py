@@ -1,21 +1,27 @@
 """Training: move θ̂ downhill on the loss of a set of images.
 
-`loop` runs Adam over minibatches, `lbfgs` is for small problems, `checkpoints` saves and resumes.
+`learn` has `train`, from photographs to a `TrainedModel`, which `trained` keeps in files. Below it,
+`loop` runs Adam over minibatches of an `objective`, `lbfgs` is for small problems, `checkpoints`
+saves and resumes.
 """
 
 from refimpl.training.adam import AdamState, TrainingSettings, adam_step, learning_rate
 from refimpl.training.checkpoints import load_checkpoint, save_checkpoint
 from refimpl.training.lbfgs import train_lbfgs
-from refimpl.training.loop import Progress, TrainingResult, train
+from refimpl.training.learn import train
+from refimpl.training.loop import TrainingResult, run_epochs
+from refimpl.training.trained import TrainedModel, load_model
 
 __all__ = [
     "AdamState",
-    "Progress",
+    "TrainedModel",
     "TrainingResult",
     "TrainingSettings",
     "adam_step",
     "learning_rate",
     "load_checkpoint",
+    "load_model",
+    "run_epochs",
     "save_checkpoint",
     "train",
     "train_lbfgs",

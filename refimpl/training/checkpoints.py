@@ -1,4 +1,4 @@
-"""Checkpoints: the whole `Progress` of a training in one npz file of arrays and JSON."""
+"""Checkpoints: the whole `TrainingState` of a training in one npz file of arrays and JSON."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 
 from refimpl.storage import npz_bytes, read_arrays, write_file
 from refimpl.training.adam import AdamState
-from refimpl.training.loop import Progress
+from refimpl.training.loop import TrainingState
 
 ARRAYS = ("x", "accepted", "states", "test_states", "best")
 
 
-def save_checkpoint(path: Path | str, progress: Progress) -> None:
+def save_checkpoint(path: Path | str, progress: TrainingState) -> None:
     """Write `progress` to `path` (npz), whole or not at all."""
     scalars = {
         "epoch": progress.epoch,
@@ -26,7 +26,7 @@ def save_checkpoint(path: Path | str, progress: Progress) -> None:
     write_file(path, npz_bytes(arrays))
 
 
-def load_checkpoint(path: Path | str) -> Progress:
+def load_checkpoint(path: Path | str) -> TrainingState:
     """Read what `save_checkpoint` wrote.
 
     Raises
@@ -39,7 +39,7 @@ def load_checkpoint(path: Path | str) -> Progress:
         scalars = json.loads(data["scalars"].tobytes().decode())
         adam = AdamState(data["m"], data["v"], scalars["t"], scalars["reduction"])
         arrays = {name: data[name] for name in ARRAYS}
-        return Progress(
+        return TrainingState(
             epoch=scalars["epoch"], adam=adam, records=tuple(scalars["records"]), **arrays
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from refimpl.arrays import Array
-from refimpl.objective import Objective
-from refimpl.parameters import Parameters, pack, unpack
+from refimpl.paper.parameters import Parameters, pack, unpack
 from refimpl.results import BreakdownError, NotConvergedError
+from refimpl.training.objective import Objective
 
 
 class LbfgsResult(NamedTuple):

@@ -6,6 +6,7 @@ with the lowest training loss seen, the start included, so training never ends h
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,17 +14,17 @@ import numpy as np
 
 from refimpl.arrays import Array
 from refimpl.images import psnr
-from refimpl.objective import Evaluation, Objective
-from refimpl.parameters import Parameters, pack, unpack
+from refimpl.paper.parameters import Parameters, pack, unpack
 from refimpl.results import BreakdownError, NotConvergedError
 from refimpl.training.adam import AdamState, TrainingSettings, adam_step, learning_rate
+from refimpl.training.objective import Evaluation, Objective
 
 FAILURES = (NotConvergedError, BreakdownError)
 # Ten failures halve the learning rate to a thousandth: the run ends, and its records say so.
 SMALLEST_REDUCTION = 2.0**-10
 
 
-class Progress(NamedTuple):
+class TrainingState(NamedTuple):
     """Everything that the loop carries from epoch to epoch; what a checkpoint stores.
 
     Attributes
@@ -58,10 +59,11 @@ class TrainingResult(NamedTuple):
 
     parameters: Parameters
     records: tuple[dict, ...]
-    progress: Progress
+    progress: TrainingState
+    ended: str
 
 
-def train(
+def run_epochs(
     objective: Objective,
     test: Objective,
     start: Parameters,
@@ -69,8 +71,9 @@ def train(
     *,
     value_range: tuple[float, float] = (0.0, 1.0),
     states: tuple[Array, Array] | None = None,
-    resume: Progress | None = None,
-    callback=None,
+    resume: TrainingState | None = None,
+    callback: Callable[[TrainingState], None] | None = None,
+    stop: Callable[[tuple[dict, ...]], str] | None = None,
 ) -> TrainingResult:
     """Minimise `objective` by Adam from θ̂ = `start`.
 
@@ -85,10 +88,12 @@ def train(
         Of the images, for PSNR.
     states : tuple of arrays (N, C, H, W), optional
         Where the first reconstructions of the training and the test images begin.
-    resume : Progress, optional
+    resume : TrainingState, optional
         Where an earlier run stopped; the result is bit-identical to one uninterrupted run.
     callback : callable, optional
-        Called with the `Progress` after each epoch, for display and checkpoints.
+        Called with the `TrainingState` after each epoch, for display and checkpoints.
+    stop : callable, optional
+        From the records so far to why to end, or "" to go on.
 
     Raises
     ------
@@ -97,11 +102,20 @@ def train(
     """
     run = _Run(objective, test, start, settings, value_range)
     progress = run.begin(states or (None, None)) if resume is None else resume
-    while progress.epoch < settings.epochs and progress.adam.reduction > SMALLEST_REDUCTION:
+    while not (ended := _end(progress, settings) or (stop and stop(progress.records))):
         progress = run.epoch(progress)
         if callback is not None:
             callback(progress)
-    return TrainingResult(run.unpack(progress.best), progress.records, progress)
+    return TrainingResult(run.unpack(progress.best), progress.records, progress, ended)
+
+
+def _end(progress: TrainingState, settings: TrainingSettings) -> str:
+    """Why no further epoch is run, or ""."""
+    if progress.epoch >= settings.epochs:
+        return f"the limit of {settings.epochs} epochs"
+    if progress.adam.reduction <= SMALLEST_REDUCTION:
+        return "failed solves have halved the learning rate ten times"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -118,14 +132,14 @@ class _Run:
         """θ̂ from its packed form."""
         return unpack(x, self.start, self.settings.trained)
 
-    def begin(self, states: tuple[Array | None, Array | None]) -> Progress:
+    def begin(self, states: tuple[Array | None, Array | None]) -> TrainingState:
         """Record number 0, at the start."""
         x = pack(self.start, self.settings.trained)
         zero = np.zeros_like(x)
-        progress = Progress(0, x, x, AdamState(zero, zero), *states, x, ())
+        progress = TrainingState(0, x, x, AdamState(zero, zero), *states, x, ())
         return self._close_epoch(progress, Effort(), time.perf_counter())
 
-    def epoch(self, progress: Progress) -> Progress:
+    def epoch(self, progress: TrainingState) -> TrainingState:
         """One pass over the training images, then the evaluation of both sets."""
         begin, effort = time.perf_counter(), Effort()
         batches = self._batches(progress.epoch)
@@ -141,7 +155,9 @@ class _Run:
         order = np.random.default_rng((self.settings.seed, epoch)).permutation(count)
         return [np.sort(order[k : k + size]) for k in range(0, count, size)]
 
-    def _batch(self, progress: Progress, batch: Array, rate: float, effort: "Effort") -> Progress:
+    def _batch(
+        self, progress: TrainingState, batch: Array, rate: float, effort: "Effort"
+    ) -> TrainingState:
         try:
             raw = self.unpack(progress.x)
             evaluation = self.objective.subset(batch).gradient(raw, progress.states[batch])
@@ -156,13 +172,15 @@ class _Run:
         states[batch] = evaluation.state.x
         return progress._replace(x=x, accepted=progress.x, adam=adam, states=states)
 
-    def _take_back(self, progress: Progress, effort: "Effort") -> Progress:
+    def _take_back(self, progress: TrainingState, effort: "Effort") -> TrainingState:
         """Return to the last parameters that had a gradient, with half the learning rate."""
         effort.rejected += 1
         adam = progress.adam._replace(reduction=progress.adam.reduction / 2)
         return progress._replace(x=progress.accepted, adam=adam)
 
-    def _close_epoch(self, progress: Progress, effort: "Effort", begin: float) -> Progress:
+    def _close_epoch(
+        self, progress: TrainingState, effort: "Effort", begin: float
+    ) -> TrainingState:
         """Evaluate training and test set at the new parameters, add the record, keep the best."""
         raw = self.unpack(progress.x)
         train, states = self._evaluate(self.objective, raw, progress.states)
@@ -180,7 +198,9 @@ class _Run:
             records=(*progress.records, record),
         )
 
-    def _close_failed_epoch(self, progress: Progress, effort: "Effort", begin: float) -> Progress:
+    def _close_failed_epoch(
+        self, progress: TrainingState, effort: "Effort", begin: float
+    ) -> TrainingState:
         """The epoch ended where no fixed point was found: take its last step back."""
         if progress.epoch == 0:
             raise NotConvergedError(
@@ -192,7 +212,7 @@ class _Run:
 
     def _record(
         self,
-        progress: Progress,
+        progress: TrainingState,
         effort: "Effort",
         begin: float,
         train: Evaluation | None,

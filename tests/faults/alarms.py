@@ -8,9 +8,9 @@ import math
 from typing import NamedTuple
 
 from faults import runs
-from refimpl.backends import make_backend
-from refimpl.crosscheck import run
-from refimpl.crosscheck.results import DISAGREES
+from refimpl.verification.backends import make_backend
+from refimpl.verification.crosscheck import runner
+from refimpl.verification.crosscheck.records import DISAGREES
 
 CASES = 50
 
@@ -33,7 +33,7 @@ class Alarm(NamedTuple):
 
 def tried(trial: Trial) -> Alarm:
     """Run one trial."""
-    report = run.crosscheck(
+    report = runner.crosscheck(
         make_backend(trial.framework),
         seed=trial.seed,
         cases=CASES,

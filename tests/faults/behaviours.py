@@ -15,7 +15,6 @@ from faults.fault import (
     name_of_dtype,
     random_like,
 )
-from refimpl.backends.problems import view
 
 
 class Picard:
@@ -24,7 +23,7 @@ class Picard:
     most = 3000
 
     def solve(self, settings, arrays, theta, tol):
-        p = view(settings, arrays)
+        p = replace(settings, **arrays)
         u, step = self.transpose(p, p.y), self._program("step", settings)
         for k in range(self.most):
             new = step(arrays, theta, u)
@@ -201,10 +200,10 @@ class BatchNorm:
 @fault("apply", "leaks_between_images")
 class DataOfFirstImage:
     def data_gradient(self, p, u):
-        return super().data_gradient(p._replace(y=broadcast(p.y[:1], p.y)), u)
+        return super().data_gradient(replace(p, y=broadcast(p.y[:1], p.y)), u)
 
     def data_energy(self, p, u):
-        return super().data_energy(p._replace(y=broadcast(p.y[:1], p.y)), u)
+        return super().data_energy(replace(p, y=broadcast(p.y[:1], p.y)), u)
 
 
 @fault("apply", "leaks_between_images", "batch_reversed")

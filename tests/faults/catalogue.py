@@ -2,7 +2,7 @@
 
 from faults import behaviours, derivatives, formulas, linear_maps, precision
 from faults.fault import Fault, faults_of
-from refimpl.crosscheck.suspects import EXPLANATIONS
+from refimpl.verification.crosscheck.suspects import EXPLANATIONS
 
 CATALOGUE: tuple[Fault, ...] = tuple(
     fault

@@ -1,9 +1,9 @@
 """Faults in derivatives by hand, in parameter gradients, and in implicit differentiation."""
 
+from dataclasses import replace
 from functools import partial
 
-from faults.fault import fault, image_norms, transforms
-from refimpl.backends.problems import view
+from faults.fault import fault, image_norms, overriding, transforms
 
 
 def slope(backend, p, z):
@@ -63,34 +63,98 @@ def one(backend, p, z):
     return 0 * z + 1
 
 
-@fault("jvp", "sigma_for_sigma_prime")
-class SigmaForSlopeInTangent:
-    def step_jvp(self, p, theta, u, v):
-        return written_jvp(self, p, theta, u, v, sigma_itself)
+def written(function):
+    """A derivative by hand with another σ′."""
+    return lambda slope: lambda self, right, *at: function(self, *at, slope)
 
 
-@fault("vjp", "sigma_for_sigma_prime")
-class SigmaForSlopeInCotangent:
-    def step_vjp(self, p, theta, u, w):
-        return written_vjp(self, p, theta, u, w, sigma_itself)
+def tied_by(terms):
+    """The gradient by hand, its two terms tied in another way."""
+    return lambda self, right, *at: written_params_vjp(self, *at, terms=terms)
+
+
+def scaled(factor):
+    """Every gradient times a factor of the problem; the loss is right."""
+
+    def stage(self, right, problem, *images, **options):
+        found = right(problem, *images, **options)
+        return {k: x if k == "loss" else factor(problem) * x for k, x in found.items()}
+
+    return stage
+
+
+def adjoint_as(change):
+    """q made of what it should be, b and τ."""
+
+    def solve_adjoint(self, right, settings, arrays, theta, u, b, tol):
+        return change(right(settings, arrays, theta, u, b, tol), b, settings.tau)
+
+    return solve_adjoint
+
+
+TABLES = (
+    overriding(
+        "step_jvp",
+        "jvp",
+        written(written_jvp),
+        ("SigmaForSlopeInTangent", "sigma_for_sigma_prime", sigma_itself),
+        ("SlopeForgotten", "sigma_prime_ignored", one),
+    )
+    + overriding(
+        "step_vjp",
+        "vjp",
+        written(written_vjp),
+        ("SigmaForSlopeInCotangent", "sigma_for_sigma_prime", sigma_itself),
+    )
+    + overriding(
+        "step_params_vjp",
+        "params_vjp",
+        written(written_params_vjp),
+        ("SigmaForSlopeInParameters", "sigma_for_sigma_prime", sigma_itself),
+    )
+    + overriding(
+        "step_params_vjp",
+        "params_vjp",
+        tied_by,
+        # The tied gradient without one of its terms, or both taken to be equal.
+        ("AnalysisTermOnly", "one_of_two_terms", lambda A, C: A),
+        ("SynthesisTermOnly", "one_of_two_terms", lambda A, C: C),
+        ("OneTermTwice", "one_of_two_terms", lambda A, C: 2 * A),
+        ("TermsSubtracted", "term_sign", lambda A, C: A - C),
+    )
+    + overriding(
+        "params_vjp",
+        "params_vjp",
+        scaled,
+        # (∂_θ G)ᵀ w up to τ: the minus of T = u − τ G is lost, or τ is left out.
+        ("ParameterSign", "sign", lambda p: -1),
+        ("ParameterWithoutTau", "factor:one_over_tau", lambda p: 1 / p.tau),
+        ("ParametersAveragedOverBatch", "divided_by_batch", lambda p: 1 / len(p.y)),
+    )
+    + overriding(
+        "hypergradient",
+        "hypergradient",
+        scaled,
+        # Averaged over the batch once more.
+        ("HypergradientDividedByImages", "divided_by_batch", lambda p: 1 / len(p.y)),
+        ("HypergradientTwice", "factor_two", lambda p: 2),
+    )
+    + overriding(
+        "solve_adjoint",
+        "hypergradient",
+        adjoint_as,
+        # A failed solve of Jᵀp = b is returned as b; p stands where q = p/τ belongs.
+        ("AdjointIsRightHandSide", "adjoint_is_right_hand_side", lambda q, b, t: b / t),
+        ("AdjointTimesTau", "adjoint_scaled_by_tau", lambda q, b, t: t * q),
+        ("AdjointSign", "sign", lambda q, b, t: -q),
+    )
+)
 
 
 @fault("hvp", "sigma_for_sigma_prime")
 class SigmaForSlopeInHessian:
     def energy_hvp(self, p, theta, u, v):
         return (v - written_jvp(self, p, theta, u, v, sigma_itself)) / p.tau
-
-
-@fault("params_vjp", "sigma_for_sigma_prime")
-class SigmaForSlopeInParameters:
-    def step_params_vjp(self, p, theta, u, w):
-        return written_params_vjp(self, p, theta, u, w, sigma_itself)
-
-
-@fault("jvp", "sigma_prime_ignored")
-class SlopeForgotten:
-    def step_jvp(self, p, theta, u, v):
-        return written_jvp(self, p, theta, u, v, one)
 
 
 @fault("hvp", "not_linear")
@@ -100,36 +164,6 @@ class CoarseDifferences:
     def hvp(self, problem, u, v):
         ahead, here = self.gradient(problem, u + 0.1 * v), self.gradient(problem, u)
         return (ahead - here) / 0.1
-
-
-@fault("params_vjp", "one_of_two_terms")
-class AnalysisTermOnly:
-    """The tied gradient without its term from Aᵀ."""
-
-    def step_params_vjp(self, p, theta, u, w):
-        return written_params_vjp(self, p, theta, u, w, terms=lambda A, C: A)
-
-
-@fault("params_vjp", "one_of_two_terms")
-class SynthesisTermOnly:
-    """The tied gradient without its term from A u."""
-
-    def step_params_vjp(self, p, theta, u, w):
-        return written_params_vjp(self, p, theta, u, w, terms=lambda A, C: C)
-
-
-@fault("params_vjp", "one_of_two_terms")
-class OneTermTwice:
-    """Both terms taken to be equal."""
-
-    def step_params_vjp(self, p, theta, u, w):
-        return written_params_vjp(self, p, theta, u, w, terms=lambda A, C: 2 * A)
-
-
-@fault("params_vjp", "term_sign")
-class TermsSubtracted:
-    def step_params_vjp(self, p, theta, u, w):
-        return written_params_vjp(self, p, theta, u, w, terms=lambda A, C: A - C)
 
 
 @fault("params_vjp", "a_c_exchanged")
@@ -149,29 +183,6 @@ class ACGradientsAdded:
         found = super().params_vjp(problem, u, w)
         both = found["A"] + found.get("C", 0)
         return found | ({"A": both, "C": both} if "C" in found else {})
-
-
-@fault("params_vjp", "sign")
-class ParameterSign:
-    """(∂_θ G)ᵀ w up to τ: the minus of T = u − τ G is lost."""
-
-    def params_vjp(self, problem, u, w):
-        return {name: -x for name, x in super().params_vjp(problem, u, w).items()}
-
-
-@fault("params_vjp", "factor:one_over_tau")
-class ParameterWithoutTau:
-    """τ is left out of ∂_θ T."""
-
-    def params_vjp(self, problem, u, w):
-        found = super().params_vjp(problem, u, w)
-        return {name: x / problem.tau for name, x in found.items()}
-
-
-@fault("params_vjp", "divided_by_batch")
-class ParametersAveragedOverBatch:
-    def params_vjp(self, problem, u, w):
-        return {name: x / len(u) for name, x in super().params_vjp(problem, u, w).items()}
 
 
 @fault("params_vjp", "divided_by_pixels")
@@ -228,22 +239,6 @@ class LossHalved:
         return super().loss(p, u) / 2
 
 
-@fault("hypergradient", "divided_by_batch")
-class HypergradientDividedByImages:
-    """Averaged over the batch once more."""
-
-    def hypergradient(self, problem, *, tol):
-        found = super().hypergradient(problem, tol=tol)
-        return {k: x if k == "loss" else x / len(problem.y) for k, x in found.items()}
-
-
-@fault("hypergradient", "factor_two")
-class HypergradientTwice:
-    def hypergradient(self, problem, *, tol):
-        found = super().hypergradient(problem, tol=tol)
-        return {k: x if k == "loss" else 2 * x for k, x in found.items()}
-
-
 class OtherAdjoint:
     """Another adjoint state, from (∂T)ᵀ at u*."""
 
@@ -288,28 +283,6 @@ class AdjointZero(OtherAdjoint):
         return 0 * b
 
 
-@fault("hypergradient", "adjoint_is_right_hand_side")
-class AdjointIsRightHandSide:
-    """A failed solve of Jᵀp = b is returned as b."""
-
-    def solve_adjoint(self, settings, arrays, theta, u, b, tol):
-        return b / settings.tau
-
-
-@fault("hypergradient", "adjoint_scaled_by_tau")
-class AdjointTimesTau:
-    """p where q = p/τ belongs."""
-
-    def solve_adjoint(self, settings, arrays, theta, u, b, tol):
-        return settings.tau * super().solve_adjoint(settings, arrays, theta, u, b, tol)
-
-
-@fault("hypergradient", "sign")
-class AdjointSign:
-    def solve_adjoint(self, settings, arrays, theta, u, b, tol):
-        return -super().solve_adjoint(settings, arrays, theta, u, b, tol)
-
-
 @fault("hypergradient", "too_few_adjoint_iterations")
 class AdjointTooLoose:
     def solve_adjoint(self, settings, arrays, theta, u, b, tol):
@@ -329,8 +302,8 @@ class AdjointNotTransposed:
     """(I − ∂T) q = b. Untied."""
 
     def solve_adjoint(self, settings, arrays, theta, u, b, tol):
-        theta = self.used(view(settings, arrays), theta)
-        settings = settings._replace(norm=None)
+        theta = self.used(replace(settings, **arrays), theta)
+        settings = replace(settings, norm=None)
         tangent = partial(self._program("step_jvp", settings), arrays, theta, u)
         return neumann(tangent, b, 1000, tol / 10)
 
@@ -341,7 +314,7 @@ class GradientAtStart:
 
     def hypergradient(self, problem, *, tol):
         settings, arrays, theta = self._parts(problem)
-        p = view(settings, arrays)
+        p = replace(settings, **arrays)
         u, star = self.transpose(p, p.y), self.solve(settings, arrays, theta, tol)
         b = 2 / u.reshape(-1).shape[0] * (u - p.target)
         q = self.solve_adjoint(settings, arrays, theta, u, b, tol)
@@ -355,7 +328,7 @@ class Unrolled:
     steps = 5
 
     def implicit(self, settings, arrays, theta, tol):
-        p = view(settings, arrays)
+        p = replace(settings, **arrays)
         u = self.start_of(p)
         for _ in range(self.steps):
             u = self.step(p, theta, u)

@@ -41,23 +41,54 @@ class Fault(NamedTuple):
     stage: str
     causes: tuple[str, ...]
     overrides: type
-    frameworks: tuple[str, ...] = BOTH
-    time_limit: float = 600.0
+    frameworks: tuple[str, ...]
+    time_limit: float
 
 
-def fault(stage: str, *causes: str, **options: Any) -> Callable[[type], type]:
+def fault(
+    stage: str,
+    *causes: str,
+    frameworks: tuple[str, ...] = BOTH,
+    time_limit: float = 600.0,
+) -> Callable[[type], type]:
     """Mark a class of overrides as a planted fault."""
 
     def mark(overrides: type) -> type:
-        overrides.fault = Fault(overrides.__name__, stage, causes, overrides, **options)
+        overrides.fault = Fault(
+            overrides.__name__, stage, causes, overrides, frameworks, time_limit
+        )
         return overrides
 
     return mark
 
 
 def faults_of(module: ModuleType) -> list[Fault]:
-    """The faults that a module plants, in the order of its text."""
-    return [x.fault for x in vars(module).values() if isinstance(x, type) and hasattr(x, "fault")]
+    """The faults that a module plants: its classes, and those of its tables, called TABLES."""
+    classes = [*vars(module).values(), *vars(module).get("TABLES", ())]
+    return [x.fault for x in classes if isinstance(x, type) and hasattr(x, "fault")]
+
+
+Row = tuple[str, str, Any]
+
+
+def overriding(method: str, stage: str, make: Callable[[Any], Callable], *rows: Row) -> list[type]:
+    """Faults of a stage that override one method: rows of name, cause, and what `make` is given.
+
+    `make(change)` returns the method, which is handed `right`, the correct one bound to self,
+    before its own arguments.
+    """
+    found = []
+    for name, cause, change in rows:
+        overrides = type(name, (), {})
+        new = make(change)
+
+        def override(self, *arguments, new=new, own=overrides, **options):
+            right = getattr(super(own, self), method)
+            return new(self, right, *arguments, **options)
+
+        setattr(overrides, method, override)
+        found.append(fault(stage, cause)(overrides))
+    return found
 
 
 def planted(fault: Fault, base: type) -> type:
@@ -69,7 +100,9 @@ def planted(fault: Fault, base: type) -> type:
 
 
 def framework(x: Any) -> ModuleType:
-    """torch or jax.numpy, whichever an array belongs to."""
+    """torch, numpy or jax.numpy, whichever an array belongs to."""
+    if isinstance(x, np.ndarray):
+        return np
     if type(x).__module__.startswith("torch"):
         import torch
 
@@ -82,7 +115,7 @@ def framework(x: Any) -> ModuleType:
 def transforms(x: Any) -> Any:
     """The module with jvp(f, (x,), (v,)) and vjp(f, x)."""
     if type(x).__module__.startswith("torch"):
-        from refimpl.backends import torch_derivatives
+        from refimpl.verification.backends import torch_derivatives
 
         return torch_derivatives
     import jax

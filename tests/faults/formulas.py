@@ -1,7 +1,9 @@
 """Faults in the formula: constants, bias, weights, potentials, sums, signs."""
 
-from faults.fault import fault
-from refimpl.potentials import make_potential
+from dataclasses import replace
+
+from faults.fault import fault, overriding, rounded
+from refimpl.paper.potentials import make_potential
 
 
 class Written:
@@ -11,78 +13,126 @@ class Written:
         return self.data_gradient(p, u) + self.field(p, self.used(p, theta), u)
 
 
-class OtherSettings:
-    """A backend that reads the settings of the problem wrongly."""
+def settings(change):
+    """A backend that reads the settings of the question wrongly."""
 
-    def _parts(self, problem):
-        settings, arrays, theta = super()._parts(problem)
-        return settings._replace(**self.misread(settings)), arrays, theta
+    def parts(self, right, problem):
+        settings, arrays, theta = right(problem)
+        return replace(settings, **change(settings)), arrays, theta
 
-
-class OtherParameters:
-    """A backend that reads the parameters of the problem wrongly."""
-
-    def _parts(self, problem):
-        settings, arrays, theta = super()._parts(problem)
-        return settings, arrays, theta | self.misread(theta)
+    return parts
 
 
-@fault("apply", "lambda_gamma_exchanged")
-class LambdaGammaExchanged(OtherSettings):
-    def misread(self, s):
-        return {"lam": s.gamma, "gamma": s.lam}
+def parameters(change):
+    """A backend that reads the parameters of the question wrongly."""
+
+    def parts(self, right, problem):
+        settings, arrays, theta = right(problem)
+        return settings, arrays, theta | change(theta)
+
+    return parts
 
 
-@fault("apply", "lambda_ignored")
-class LambdaIgnored(OtherSettings):
-    def misread(self, s):
-        return {"lam": 1.0}
+def potential(own, other=None, change=dict):
+    """Where φ is `own`, `other` with the parameters that `change` makes of its own."""
+
+    def misread(s):
+        if s.potential != own:
+            return {}
+        named = {"potential": other or own}
+        return named | {"potential_parameters": change(s.potential_parameters)}
+
+    return misread
 
 
-@fault("apply", "gamma_ignored")
-class GammaIgnored(OtherSettings):
-    def misread(self, s):
-        return {"gamma": 1.0}
+def default_parameters(s):
+    """Parameters of the potential are not passed on."""
+    default = make_potential(s.potential)
+    return {"potential_parameters": {x: getattr(default, x) for x in s.potential_parameters}}
 
 
-@fault("apply", "lambda_on_field")
-class LambdaOnField(OtherSettings):
-    """λ multiplies the regulariser in place of the data term."""
-
-    def misread(self, s):
-        return {"lam": 1.0, "gamma": s.lam * s.gamma}
+def scaled(factor):
+    """The right output times a factor of the problem and u."""
+    return lambda self, right, p, u, *rest: factor(p, u) * right(p, u, *rest)
 
 
-@fault("apply", "lambda_on_field")
-class LambdaOnBoth(OtherSettings):
-    def misread(self, s):
-        return {"gamma": s.lam * s.gamma}
+def with_step(tau):
+    """u − c G with another c."""
+    return lambda self, right, p, theta, u: u - tau(p) * self.direction(p, theta, u)
 
 
-@fault("apply", "gamma_on_data")
-class GammaOnBoth(OtherSettings):
-    def misread(self, s):
-        return {"lam": s.lam * s.gamma}
-
-
-@fault("apply", "tau_ignored")
-class TauIgnored:
-    def step(self, p, theta, u):
-        return u - self.direction(p, theta, u)
-
-
-@fault("apply", "tau_factor:half")
-class HalfStep:
-    def step(self, p, theta, u):
-        return u - p.tau / 2 * self.direction(p, theta, u)
-
-
-@fault("apply", "tau_factor:minus_one")
-class Ascent:
-    """u + τ G."""
-
-    def step(self, p, theta, u):
-        return u + p.tau * self.direction(p, theta, u)
+TABLES = (
+    overriding(
+        "_parts",
+        "apply",
+        settings,
+        (
+            "LambdaGammaExchanged",
+            "lambda_gamma_exchanged",
+            lambda s: {"lam": s.gamma, "gamma": s.lam},
+        ),
+        ("LambdaIgnored", "lambda_ignored", lambda s: {"lam": 1.0}),
+        ("GammaIgnored", "gamma_ignored", lambda s: {"gamma": 1.0}),
+        # λ multiplies the regulariser in place of the data term.
+        ("LambdaOnField", "lambda_on_field", lambda s: {"lam": 1.0, "gamma": s.lam * s.gamma}),
+        ("LambdaOnBoth", "lambda_on_field", lambda s: {"gamma": s.lam * s.gamma}),
+        ("GammaOnBoth", "gamma_on_data", lambda s: {"lam": s.lam * s.gamma}),
+        (
+            "HuberForSoftShrinkage",
+            "wrong_potential:huber",
+            potential("soft_shrinkage", "huber", lambda x: {"delta": x["threshold"]}),
+        ),
+        # A linear model where the case has ReLU.
+        ("ReluForgotten", "wrong_potential:quadratic", potential("half_squared_relu", "quadratic")),
+        # tanh(z) where the case has clip(z/δ, −1, 1).
+        (
+            "TanhForClip",
+            "wrong_potential:log_cosh",
+            potential("huber", "log_cosh", lambda x: {"slope": 1.0}),
+        ),
+        ("DefaultParameters", "wrong_potential_parameter", default_parameters),
+        # tanh(z) in place of tanh(χ z), and √(z² + ν).
+        (
+            "SlopeIgnored",
+            "wrong_potential_parameter",
+            potential("log_cosh", change=lambda x: {"slope": 1.0}),
+        ),
+        (
+            "NuNotSquared",
+            "wrong_potential_parameter",
+            potential("smoothed_l1", change=lambda x: {"nu": x["nu"] ** 0.5}),
+        ),
+    )
+    + overriding(
+        "_parts",
+        "apply",
+        parameters,
+        ("BiasIgnored", "bias_ignored", lambda t: {"b": 0 * t["b"]}),
+        ("BiasSign", "bias_sign", lambda t: {"b": -t["b"]}),
+        ("WeightsIgnored", "weights_ignored", lambda t: {"weights": 0 * t["weights"] + 1}),
+        ("WeightsSquared", "weights_squared", lambda t: {"weights": t["weights"] ** 2}),
+        # Filters are kept in the next lower precision.
+        ("FiltersRounded", "hidden_precision", lambda t: {"A": rounded(t["A"])}),
+    )
+    + overriding(
+        "step",
+        "apply",
+        with_step,
+        ("TauIgnored", "tau_ignored", lambda p: 1.0),
+        ("HalfStep", "tau_factor:half", lambda p: p.tau / 2),
+        ("Ascent", "tau_factor:minus_one", lambda p: -p.tau),
+    )
+    + overriding(
+        "gradient",
+        "gradient",
+        scaled,
+        ("GradientTwice", "factor_two", lambda p, u: 2),
+        ("GradientSign", "sign", lambda p, u: -1),  # the direction of descent
+        ("GradientOfMeanEnergy", "divided_by_batch", lambda p, u: 1 / len(u)),
+        ("GradientPerPixel", "divided_by_pixels", lambda p, u: 1 / u[0].reshape(-1).shape[0]),
+    )
+    + overriding("hvp", "hvp", scaled, ("HessianHalved", "factor_half", lambda p, u: 0.5))
+)
 
 
 @fault("apply", "data_sign")
@@ -107,7 +157,7 @@ class HalfMissingInEnergyOnly:
 
     def energy(self, problem, u):
         settings, arrays, theta = self._parts(problem)
-        settings = settings._replace(lam=2 * settings.lam)
+        settings = replace(settings, lam=2 * settings.lam)
         return self._program("energies", settings)(arrays, theta, u)
 
 
@@ -122,32 +172,12 @@ class FieldHalved:
         return super().field(p, theta, u) / 2
 
 
-@fault("gradient", "factor_two")
-class GradientTwice:
-    def gradient(self, problem, u):
-        return 2 * super().gradient(problem, u)
-
-
 @fault("gradient", "factor:tau")
 class GradientIsStep:
     """u − T(u) = τ ∇E in place of ∇E."""
 
     def gradient(self, problem, u):
         return u - self.apply(problem, u)
-
-
-@fault("gradient", "sign")
-class GradientSign:
-    """The direction of descent."""
-
-    def gradient(self, problem, u):
-        return -super().gradient(problem, u)
-
-
-@fault("hvp", "factor_half")
-class HessianHalved:
-    def hvp(self, problem, u, v):
-        return super().hvp(problem, u, v) / 2
 
 
 @fault("jvp", "state_term_factor:zero")
@@ -158,18 +188,6 @@ class TangentWithoutIdentity:
         return super().step_jvp(p, theta, u, v) - v
 
 
-@fault("apply", "bias_ignored")
-class BiasIgnored(OtherParameters):
-    def misread(self, theta):
-        return {"b": 0 * theta["b"]}
-
-
-@fault("apply", "bias_sign")
-class BiasSign(OtherParameters):
-    def misread(self, theta):
-        return {"b": -theta["b"]}
-
-
 @fault("apply", "bias_after_sigma")
 class BiasAfterSigma(Written):
     """σ(A u) + b."""
@@ -178,18 +196,6 @@ class BiasAfterSigma(Written):
         sigma = self.activation(p, self.analyse(p, theta["A"], u)) + self.per_filter(p, theta["b"])
         weighted = self.per_filter(p, theta["weights"]) * sigma
         return p.gamma * self.synthesise(p, theta.get("C", theta["A"]), weighted)
-
-
-@fault("apply", "weights_ignored")
-class WeightsIgnored(OtherParameters):
-    def misread(self, theta):
-        return {"weights": 0 * theta["weights"] + 1}
-
-
-@fault("apply", "weights_squared")
-class WeightsSquared(OtherParameters):
-    def misread(self, theta):
-        return {"weights": theta["weights"] ** 2}
 
 
 @fault("apply", "weights_inside_sigma")
@@ -218,70 +224,15 @@ class AAndCExchanged:
         return super().field(p, theta | exchanged, u)
 
 
-@fault("apply", "wrong_potential:huber")
-class HuberForSoftShrinkage(OtherSettings):
-    def misread(self, s):
-        if s.potential != "soft_shrinkage":
-            return {}
-        pairs = (("delta", dict(s.potential_parameters)["threshold"]),)
-        return {"potential": "huber", "potential_parameters": pairs}
-
-
-@fault("apply", "wrong_potential:quadratic")
-class ReluForgotten(OtherSettings):
-    """A linear model where the case has ReLU."""
-
-    def misread(self, s):
-        return {"potential": "quadratic"} if s.potential == "half_squared_relu" else {}
-
-
-@fault("apply", "wrong_potential:log_cosh")
-class TanhForClip(OtherSettings):
-    """tanh(z) where the case has clip(z/δ, −1, 1)."""
-
-    def misread(self, s):
-        pairs = (("slope", 1.0),)
-        other = {"potential": "log_cosh", "potential_parameters": pairs}
-        return other if s.potential == "huber" else {}
-
-
-@fault("apply", "wrong_potential_parameter")
-class DefaultParameters(OtherSettings):
-    """Parameters of the potential are not passed on."""
-
-    def misread(self, s):
-        default = make_potential(s.potential)
-        pairs = tuple((name, getattr(default, name)) for name, _ in s.potential_parameters)
-        return {"potential_parameters": pairs}
-
-
-@fault("apply", "wrong_potential_parameter")
-class SlopeIgnored(OtherSettings):
-    """tanh(z) in place of tanh(χ z)."""
-
-    def misread(self, s):
-        return {"potential_parameters": (("slope", 1.0),)} if s.potential == "log_cosh" else {}
-
-
-@fault("apply", "wrong_potential_parameter")
-class NuNotSquared(OtherSettings):
-    """√(z² + ν)."""
-
-    def misread(self, s):
-        if s.potential != "smoothed_l1":
-            return {}
-        return {"potential_parameters": (("nu", dict(s.potential_parameters)["nu"] ** 0.5),)}
-
-
 @fault("apply", "potential_scaled")
 class LogCoshNotDivided(Written):
     """φ = log cosh(χz), whose derivative is χ tanh(χz)."""
 
     def potential(self, p, z):
-        return p.parameters.get("slope", 1.0) * super().potential(p, z)
+        return p.potential_parameters.get("slope", 1.0) * super().potential(p, z)
 
     def activation(self, p, z):
-        return p.parameters.get("slope", 1.0) * super().activation(p, z)
+        return p.potential_parameters.get("slope", 1.0) * super().activation(p, z)
 
 
 @fault("energy", "sigma_for_phi")
@@ -331,24 +282,10 @@ class FieldAveraged:
         return super().experts_energy(p, theta, u) / z[0].reshape(-1).shape[0]
 
 
-@fault("gradient", "divided_by_batch")
-class GradientOfMeanEnergy:
-    """∇ of the mean over the batch."""
-
-    def gradient(self, problem, u):
-        return super().gradient(problem, u) / len(u)
-
-
-@fault("gradient", "divided_by_pixels")
-class GradientPerPixel:
-    def gradient(self, problem, u):
-        return super().gradient(problem, u) / u[0].reshape(-1).shape[0]
-
-
 @fault("apply", "data_term_missing")
 class DataTermMissing(Written):
     def data_gradient(self, p, u):
         return 0 * u
 
     def data_energy(self, p, u):
-        return super().data_energy(p._replace(lam=0.0), u)
+        return super().data_energy(replace(p, lam=0.0), u)

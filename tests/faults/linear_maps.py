@@ -1,56 +1,32 @@
 """Faults in A, C and K: filters, kernels, transposes, boundaries, masks."""
 
-from faults.fault import constant, fault, flipped, framework, transforms
+from dataclasses import replace
+
+from faults.fault import constant, fault, flipped, framework, overriding, transforms
+from refimpl.paper.operators import BOUNDARIES
 
 
-@fault("apply", "filters_flipped")
-class FiltersFlipped:
-    """Convolution in the place of correlation."""
-
-    def analyse(self, p, A, u):
-        return super().analyse(p, A if p.analysis == "dense" else flipped(A, 2, 3), u)
+def rearranged(change):
+    """A bank whose filters are changed first."""
+    return lambda self, right, p, A, x: right(p, A if p.analysis == "dense" else change(A), x)
 
 
-@fault("apply", "filter_rows_flipped")
-class FilterRowsFlipped:
-    def analyse(self, p, A, u):
-        return super().analyse(p, A if p.analysis == "dense" else flipped(A, 2), u)
-
-
-@fault("apply", "filter_columns_flipped")
-class FilterColumnsFlipped:
-    def analyse(self, p, A, u):
-        return super().analyse(p, A if p.analysis == "dense" else flipped(A, 3), u)
-
-
-@fault("apply", "filters_transposed")
-class FiltersTransposed:
-    def analyse(self, p, A, u):
-        return super().analyse(p, A if p.analysis == "dense" else A.swapaxes(2, 3), u)
-
-
-@fault("apply", "filters_flipped")
-class SynthesisFiltersFlipped:
-    """A correlates and C convolves: the transpose of the wrong one. Untied."""
-
-    def synthesise(self, p, C, z):
-        return super().synthesise(p, C if p.analysis == "dense" else flipped(C, 2, 3), z)
-
-
-@fault("apply", "filters_transposed")
-class SynthesisFiltersTransposed:
-    """A filter transposed where it should be flipped. Untied."""
-
-    def synthesise(self, p, C, z):
-        return super().synthesise(p, C if p.analysis == "dense" else C.swapaxes(2, 3), z)
-
-
-@fault("apply", "channels_reversed")
-class FilterChannelsReversed:
-    """BGR in the place of RGB."""
-
-    def analyse(self, p, A, u):
-        return super().analyse(p, A if p.analysis == "dense" else flipped(A, 1), u)
+TABLES = overriding(
+    "analyse",
+    "apply",
+    rearranged,
+    ("FiltersFlipped", "filters_flipped", lambda A: flipped(A, 2, 3)),
+    ("FilterRowsFlipped", "filter_rows_flipped", lambda A: flipped(A, 2)),
+    ("FilterColumnsFlipped", "filter_columns_flipped", lambda A: flipped(A, 3)),
+    ("FiltersTransposed", "filters_transposed", lambda A: A.swapaxes(2, 3)),
+    ("FilterChannelsReversed", "channels_reversed", lambda A: flipped(A, 1)),
+) + overriding(  # the transpose of the wrong one; untied
+    "synthesise",
+    "apply",
+    rearranged,
+    ("SynthesisFiltersFlipped", "filters_flipped", lambda C: flipped(C, 2, 3)),
+    ("SynthesisFiltersTransposed", "filters_transposed", lambda C: C.swapaxes(2, 3)),
+)
 
 
 @fault("apply", "synthesis_not_transposed")
@@ -86,24 +62,6 @@ class BorderDropped:
         return z + self.per_filter(p, theta["b"])
 
 
-@fault("apply", "kernel_flipped")
-class KernelFlipped:
-    """Blur by correlation."""
-
-    def forward(self, p, u):
-        if p.operator != "convolution":
-            return super().forward(p, u)
-        return super().forward(p._replace(kernel=flipped(p.kernel, 0, 1)), u)
-
-
-@fault("apply", "kernel_transposed")
-class KernelTransposed:
-    def forward(self, p, u):
-        if p.operator != "convolution":
-            return super().forward(p, u)
-        return super().forward(p._replace(kernel=p.kernel.swapaxes(0, 1)), u)
-
-
 @fault("apply", "kernel_adjoint_missing")
 class KernelAdjointMissing:
     """K for Kᵀ. Untied."""
@@ -119,7 +77,7 @@ class OperatorPadsData:
     def transpose(self, p, z):
         if p.operator != "convolution":
             return super().transpose(p, z)
-        return self.forward(p._replace(kernel=flipped(p.kernel, 0, 1)), z)
+        return self.forward(replace(p, kernel=flipped(p.kernel, 0, 1)), z)
 
 
 @fault("apply", "operator_adjoint_ignored")
@@ -130,26 +88,50 @@ class OperatorAdjointIgnored:
         return z if p.operator == "convolution" else super().transpose(p, z)
 
 
-@fault("apply", "operator_ignored")
-class BlurIgnored:
-    def forward(self, p, u):
-        return u if p.operator == "convolution" else super().forward(p, u)
+def padding_by(name):
+    """Another boundary of a blur."""
+    return lambda p: {"operator_boundary": name}
 
 
-@fault("apply", "operator_ignored")
-class MaskIgnored:
-    def forward(self, p, u):
-        return u if p.operator == "mask" else super().forward(p, u)
+def other_operator(change):
+    """K of the question as it is misread."""
+    return lambda self, right, p, u: right(replace(p, **change(p)), u)
 
 
-@fault("apply", "mask_complement")
-class MaskComplement:
-    """1 marks hidden values."""
+def without(kind):
+    """The identity in the place of an operator."""
+    return lambda p: {"operator": "identity"} if p.operator == kind else {}
 
-    def forward(self, p, u):
-        if p.operator != "mask":
-            return super().forward(p, u)
-        return super().forward(p._replace(mask=1 - p.mask), u)
+
+def other_array(kind, name, change):
+    """Another array of an operator."""
+    return lambda p: {name: change(getattr(p, name))} if p.operator == kind else {}
+
+
+TABLES += overriding(
+    "forward",
+    "apply",
+    other_operator,
+    ("BlurIgnored", "operator_ignored", without("convolution")),
+    ("MaskIgnored", "operator_ignored", without("mask")),
+    # 1 marks hidden values.
+    ("MaskComplement", "mask_complement", other_array("mask", "mask", lambda m: 1 - m)),
+    # Blur by correlation.
+    (
+        "KernelFlipped",
+        "kernel_flipped",
+        other_array("convolution", "kernel", lambda k: flipped(k, 0, 1)),
+    ),
+    (
+        "KernelTransposed",
+        "kernel_transposed",
+        other_array("convolution", "kernel", lambda k: k.swapaxes(0, 1)),
+    ),
+    *(
+        (f"OperatorPadsBy{name.title()}", f"operator_boundary:{name}", padding_by(name))
+        for name in BOUNDARIES
+    ),
+)
 
 
 @fault("energy", "mask_on_data")
@@ -158,7 +140,7 @@ class MaskOnData:
 
     def data_energy(self, p, u):
         y = p.mask * p.y if p.operator == "mask" else p.y
-        return super().data_energy(p._replace(y=y), u)
+        return super().data_energy(replace(p, y=y), u)
 
 
 @fault("apply", "transposed_image")
@@ -170,51 +152,30 @@ class ImageTransposed:
         return value.swapaxes(2, 3).reshape(value.shape) + 0
 
 
-def padding_by(name: str) -> type:
-    """Filters under one boundary, whatever the problem says."""
-
-    def analyse(self, p, A, u):
-        if p.analysis == "dense":
-            return super(cls, self).analyse(p, A, u)
-        return self.correlate(u, A, name)
-
-    cls = type(f"AnalysisPadsBy{name.title()}", (), {"analyse": analyse})
-    return fault("apply", f"analysis_boundary:{name}")(cls)
-
-
-def blurring_by(name: str) -> type:
-    """Blur under one boundary, whatever the problem says."""
-
-    def forward(self, p, u):
-        return super(cls, self).forward(p._replace(operator_boundary=name), u)
-
-    cls = type(f"OperatorPadsBy{name.title()}", (), {"forward": forward})
-    return fault("apply", f"operator_boundary:{name}")(cls)
-
-
-def synthesising_by(name: str) -> type:
+def synthesising(boundary):
     """Cᵀ as the transpose under another boundary. Untied."""
-
-    def synthesise(self, p, C, z):
-        return super(cls, self).synthesise(p._replace(boundary=name), C, z)
-
-    cls = type(f"SynthesisPadsBy{name.title()}", (), {"synthesise": synthesise})
-    return fault("apply", f"synthesis_boundary:{name}")(cls)
+    return lambda self, right, p, C, z: right(replace(p, boundary=boundary), C, z)
 
 
-AnalysisPadsByZero = padding_by("zero")
-AnalysisPadsByPeriodic = padding_by("periodic")
-AnalysisPadsBySymmetric = padding_by("symmetric")
-AnalysisPadsByReflect = padding_by("reflect")
-AnalysisPadsByReplicate = padding_by("replicate")
-OperatorPadsByZero = blurring_by("zero")
-OperatorPadsByPeriodic = blurring_by("periodic")
-OperatorPadsBySymmetric = blurring_by("symmetric")
-OperatorPadsByReflect = blurring_by("reflect")
-OperatorPadsByReplicate = blurring_by("replicate")
-SynthesisPadsByZero = synthesising_by("zero")
-SynthesisPadsByPeriodic = synthesising_by("periodic")
-SynthesisPadsByReplicate = synthesising_by("replicate")
+def analysing(boundary):
+    """Filters under one boundary, whatever the question says."""
+    return lambda self, right, p, A, u: right(replace(p, boundary=boundary), A, u)
+
+
+TABLES += overriding(
+    "analyse",
+    "apply",
+    analysing,
+    *((f"AnalysisPadsBy{x.title()}", f"analysis_boundary:{x}", x) for x in BOUNDARIES),
+) + overriding(
+    "synthesise",
+    "apply",
+    synthesising,
+    *(
+        (f"SynthesisPadsBy{name.title()}", f"synthesis_boundary:{name}", name)
+        for name in ("zero", "periodic", "replicate")
+    ),
+)
 
 
 @fault("apply", "norm_ignored")
@@ -239,7 +200,7 @@ class NormOfPatch:
         if p.analysis == "dense":
             return super().norm(p, A)
         patch = framework(A).zeros_like(A[:1])
-        return super().norm(p._replace(target=patch), A)
+        return super().norm(replace(p, target=patch), A)
 
 
 @fault("apply", "norm_frobenius")
@@ -263,7 +224,7 @@ class NormOfSymbol:
     """The norm from the FFT, which is that under the periodic boundary."""
 
     def norm(self, p, A):
-        return super().norm(p._replace(boundary="periodic"), A)
+        return super().norm(replace(p, boundary="periodic"), A)
 
 
 @fault("apply", "norm_size_ignored")
@@ -271,7 +232,7 @@ class NormOne:
     """Rescaled to norm 1."""
 
     def used(self, p, theta):
-        return super().used(p if p.norm is None else p._replace(norm=1.0), theta)
+        return super().used(p if p.norm is None else replace(p, norm=1.0), theta)
 
 
 @fault("vjp", "adjoint_not_transposed")

@@ -1,7 +1,9 @@
-"""Faults of precision: something passes through the next lower one on its way."""
+"""Faults of precision: something passes through the next lower one on its way.
+
+Filters that do are in `formulas`, with other parameters that are misread.
+"""
 
 from faults.fault import fault, rounded
-from faults.formulas import OtherParameters
 
 
 @fault("apply", "hidden_precision")
@@ -10,14 +12,6 @@ class StateRounded:
 
     def apply(self, problem, u):
         return super().apply(problem, rounded(u))
-
-
-@fault("apply", "hidden_precision")
-class FiltersRounded(OtherParameters):
-    """Filters are kept in the next lower precision."""
-
-    def misread(self, theta):
-        return {"A": rounded(theta["A"])}
 
 
 @fault("apply", "hidden_precision")

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from faults.catalogue import CATALOGUE
 from faults.fault import Fault, planted
-from refimpl.backends import make_backend
-from refimpl.crosscheck import run, smallest
-from refimpl.crosscheck.stages import STAGES
+from refimpl.verification.backends import make_backend
+from refimpl.verification.crosscheck import runner, smallest
+from refimpl.verification.crosscheck.stages import STAGES
 
 # Twelve cases in a row hold every operator and potential, and every boundary twice.
 ENOUGH, MORE = 12, 40
@@ -79,8 +79,8 @@ def prepare() -> None:
 
 def share_references(patch: Callable[[Any, str, Any], None]) -> None:
     """Compute cases and references once, and leave failing cases as large as they are."""
-    patch(run, "random_case", lru_cache(None)(run.random_case))
-    patch(run, "make_reference", kept_by_case(run.make_reference))
+    patch(runner, "random_case", lru_cache(None)(runner.random_case))
+    patch(runner, "make_reference", kept_by_case(runner.make_reference))
     for name in ("SECONDS", "LEAST"):
         patch(smallest, name, 0.0)
 
@@ -120,7 +120,7 @@ def hold(task: Task) -> Outcome:
 def hold_at(fault: Fault, task: Task, cases: int) -> Outcome:
     """Run one task at some cases."""
     stages = list(STAGES)[: list(STAGES).index(fault.stage) + 1]
-    report = run.crosscheck(
+    report = runner.crosscheck(
         backend_of(fault, task.framework),
         cases=cases,
         precision=task.precision,

@@ -1,0 +1,209 @@
+"""A trained regulariser: filters, potential and λ, for data of any size, and its file.
+
+    u* of λ/2 ‖K u − y‖² + γ Σ_k w_k Σ φ((A u + b)_k), or, untied, of the field with C
+
+The file is an npz of plain arrays, θ and a JSON text with everything else; nothing is unpickled.
+
+Not here: how it is trained (`refimpl.training.learn`).
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from refimpl.arrays import Array, as_batch_of_images, as_images, positive
+from refimpl.engine import make_step
+from refimpl.equilibrium import reconstruct
+from refimpl.images import UNIT_RANGE, rescale
+from refimpl.images.sets import check_range
+from refimpl.paper.operators import BOUNDARIES, FilterBank, Identity, LinearOperator
+from refimpl.paper.parameters import Parameters, make_parameters
+from refimpl.paper.potentials import POTENTIALS, Potential, check_potential, make_potential
+from refimpl.paper.problem import FieldOfExperts, Problem
+from refimpl.results import NotConvergedError, SolverResult
+from refimpl.storage import npz_bytes, read_arrays, write_file
+
+FORMAT = "refimpl-model/1"
+OPERATOR = ("domain_shape", "range_shape", "matvec", "adjoint")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedModel:
+    """What training found, and on what.
+
+    Attributes
+    ----------
+    theta : Parameters
+        θ, float64; A is (F, C, h, w).
+    potential : Potential
+        φ.
+    boundary : str
+        One of `refimpl.paper.operators.BOUNDARIES`.
+    lam : float
+        λ of the noise level that it was trained for.
+    noise_level : float
+        ε of the training data, in the unit of `value_range`.
+    value_range : tuple (low, high)
+        The values of black and white in the training images.
+    records : tuple of dict
+        One for each epoch; number 0 describes the start.
+    ended : str
+        Why training ended.
+    """
+
+    theta: Parameters
+    potential: Potential
+    boundary: str
+    lam: float
+    noise_level: float
+    value_range: tuple[float, float] = UNIT_RANGE
+    records: tuple[dict, ...] = ()
+    ended: str = ""
+
+    def __post_init__(self):
+        check_potential(self.potential)
+        if self.theta.A.ndim != 4 or self.boundary not in list(BOUNDARIES):
+            raise ValueError(
+                f"TrainedModel: A of shape {self.theta.A.shape} and boundary {self.boundary!r}, "
+                f"expected filters (F, C, h, w) and one of {', '.join(BOUNDARIES)}"
+            )
+        positive(self.lam, "lam")
+        positive(self.noise_level, "noise_level")
+        object.__setattr__(self, "value_range", check_range(self.value_range))
+
+    def __repr__(self) -> str:
+        F, C, h, w = self.theta.A.shape
+        tie, epochs = "tied" if self.theta.tied else "untied", max(len(self.records) - 1, 0)
+        return (
+            f"TrainedModel({F} filters of {C} × {h} × {w}, {self.potential!r}, {self.boundary}, "
+            f"{tie}, noise level {self.noise_level:g}, {epochs} epochs)"
+        )
+
+    def problem(self, y: Array, operator: LinearOperator | None = None) -> Problem:
+        """The problem of data `y` with this regulariser, in the precision of y.
+
+        Parameters
+        ----------
+        y : array (N, *K.range_shape), float32 or float64
+            Images of any size, or other data.
+        operator : LinearOperator, optional
+            K; left out: the identity.
+        """
+        operator = as_operator(operator, as_images(y, "y").shape[1:] if operator is None else None)
+        F, C, h, w = self.theta.A.shape
+        image_shape = tuple(operator.domain_shape)
+        if image_shape[0] != C:
+            raise ValueError(
+                f"model: images are {image_shape}, the filters act on {C} "
+                f"channel{'s' * (C > 1)}; " + ("pass each channel as an image of its own, "
+                "(N·C, 1, H, W)" if C == 1 else f"pass images (N, {C}, H, W)")
+            )  # fmt: skip
+        bank = FilterBank(image_shape, (F, h, w), self.boundary)
+        theta = self.theta.astype(getattr(y, "dtype", np.float64))
+        return Problem(operator, y, FieldOfExperts(bank, self.potential, theta), self.lam)
+
+    def reconstruct(
+        self, y: Array, operator: LinearOperator | None = None, *, tol: float | None = None
+    ) -> SolverResult:
+        """u* for data as `problem` takes them; the result's `x` are the images.
+
+        `tol` bounds the relative residual ‖T(u) − u‖ / ‖u‖; left out: 1e-6, float32 1e-5.
+        """
+        problem = self.problem(y, operator)
+        tol = (1e-6 if problem.dtype == np.float64 else 1e-5) if tol is None else tol
+        return reconstruct(make_step(problem), method="auto", tol=tol)
+
+    def denoise(self, image: Array, channel_axis: int | None = None) -> Array:
+        """One noisy image as `skimage.restoration` takes it, white at 1, with its noise removed.
+
+        The noise should be of the level that the model was trained for. A model of grey images
+        takes each channel of a colour image by itself.
+
+        Raises
+        ------
+        NotConvergedError
+            If no reconstruction is found.
+        """
+        y, restore = as_batch_of_images(image, channel_axis)
+        apart = self.theta.A.shape[1] == 1
+        y = y.swapaxes(0, 1) if apart else y
+        result = self.reconstruct(rescale(y, UNIT_RANGE, self.value_range).astype(y.dtype))
+        if not result.all_converged:
+            raise NotConvergedError(f"denoise: {result.message}")
+        u = rescale(result.x, self.value_range, UNIT_RANGE)
+        return restore(u.swapaxes(0, 1) if apart else u)
+
+    def untie(self) -> "TrainedModel":
+        """The same field, with C = A a parameter of its own (E7), to train from."""
+        return replace(self, theta=self.theta.untie())
+
+    def save(self, path: Path | str) -> None:
+        """Write the model to one npz file, whole or not at all.
+
+        Raises
+        ------
+        TypeError
+            For a potential that is none of refimpl's: a file holds names, no programs.
+        """
+        if type(self.potential) not in POTENTIALS.values():
+            raise TypeError(
+                f"save: the potential is {self.potential!r}, expected one of "
+                f"{', '.join(POTENTIALS)}; keep θ by np.savez and make the model anew"
+            )
+        text = {
+            "format": FORMAT,
+            "potential": self.potential.name,
+            "potential_parameters": asdict(self.potential),
+            **{name: getattr(self, name) for name in STATED},
+        }
+        encoded = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
+        write_file(as_path(path), npz_bytes({**dict(self.theta.items()), "text": encoded}))
+
+
+STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended")
+
+
+def load_model(path: Path | str) -> TrainedModel:
+    """Read what `TrainedModel.save` wrote; nothing in the file is executed.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged, or not a model of this format.
+    """
+    data = read_arrays(as_path(path))
+    try:
+        text = json.loads(data.pop("text").tobytes().decode())
+        if text["format"] != FORMAT:
+            raise ValueError(f"its format is {text['format']!r}, expected {FORMAT!r}")
+        theta = make_parameters(data.pop("A"), **data)
+        potential = make_potential(text["potential"], **text["potential_parameters"])
+        text["records"] = tuple(text["records"])
+        return TrainedModel(theta, potential, **{name: text[name] for name in STATED})
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path}: not a model that refimpl saved ({why})") from error
+
+
+def as_operator(
+    operator: LinearOperator | None, image_shape: tuple[int, ...] | None
+) -> LinearOperator:
+    """The operator, or the identity on images of this shape where there is none."""
+    if operator is None:
+        return Identity(image_shape)
+    missing = [name for name in OPERATOR if not hasattr(operator, name)]
+    if missing:
+        raise TypeError(
+            f"operator: given {type(operator).__name__}, expected a linear operator with "
+            f"{', '.join(OPERATOR)}, such as Identity(image_shape); FromScipy makes one of a matrix"
+        )
+    return operator
+
+
+def as_path(path: Path | str) -> Path:
+    """The path, if it is one."""
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"path: given {path!r}, expected a file name such as 'model.npz'")
+    return Path(path)

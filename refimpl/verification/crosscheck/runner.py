@@ -1,0 +1,250 @@
+"""The run: random cases through every stage of a backend, then what is wrong with each stage.
+
+for each case      reference, calls, judgement
+for a few cases    behaviours (`refimpl.verification.crosscheck.behaviour`)
+for each failure   causes that explain all failing cases, and the smallest failing case
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from refimpl.arrays import positive
+from refimpl.verification.crosscheck.behaviour import DIRECT, INDIRECT, Probe
+from refimpl.verification.crosscheck.calls import Call, Finding, Session, describe
+from refimpl.verification.crosscheck.diagnosis import stage_reports
+from refimpl.verification.crosscheck.generation import Only, check_only, planned, random_case
+from refimpl.verification.crosscheck.judge import judge
+from refimpl.verification.crosscheck.records import Record, Report
+from refimpl.verification.crosscheck.reference import DEFAULT_TOL, Reference, make_reference
+from refimpl.verification.crosscheck.smallest import keep_smallest
+from refimpl.verification.crosscheck.stages import STAGES, applies
+
+# A run takes the seeds of its cases from SEEDS_PER_RUN · seed on, so that runs share no case.
+SEEDS_PER_RUN = 1000
+# Cases on which behaviour shows best are looked for among so many of them.
+LOOKED_AT = 200
+BEHAVIOUR_CASES = 2
+# Values of one image of those cases, at most.
+SMALL = 36
+CASES_SHARE = 0.75
+DAY = 86_400
+
+
+def case_seeds(seed: int, only: Only | None = None) -> list[int]:
+    """The seeds of a run; those of cases on which behaviour shows best, tied and untied, first."""
+    block = range(SEEDS_PER_RUN * seed, SEEDS_PER_RUN * (seed + 1))
+    first = []
+    for tied in (True, False):
+        found = (s for s in block[:LOOKED_AT] if telling(planned(s, None, only), tied))
+        first += list(islice(found, 1))
+    return [*first, *(s for s in block if s not in first)]
+
+
+def telling(plan: dict[str, Any], tied: bool) -> bool:
+    """Several small images, curved but convex φ, nothing hidden, bias and weights."""
+    curved = plan["potential"] in ("log_cosh", "smoothed_l1") and plan["tied"] == tied
+    several = plan["shape"][0] > 1 and math.prod(plan["shape"][1:]) <= SMALL
+    return (
+        curved and several and plan["optional"] == ("b", "weights") and plan["operator"] != "mask"
+    )
+
+
+class Verdict(NamedTuple):
+    """One stage at one case, as soon as it is known; `agrees` is None if it cannot be judged."""
+
+    case: int
+    stage: str
+    agrees: bool | None
+    message: str
+
+
+def crosscheck(
+    backend: Any,
+    *,
+    seed: int = 0,
+    cases: int = 40,
+    precision: str = "float64",
+    stages: Sequence[str] | None = None,
+    only: Only | None = None,
+    time_limit: float = 10.0,
+    budget: float = 45.0,
+    out: Path | str | None = None,
+    on_verdict: Callable[[Verdict], None] | None = None,
+) -> Report:
+    """Hold a backend against the reference on random cases.
+
+    Parameters
+    ----------
+    backend : object
+        With some of the callables of `refimpl.verification.crosscheck.stages.STAGES`; see
+        `refimpl.verification.crosscheck`. A class is called without arguments.
+    seed : int
+        Chooses the cases; the same seed gives the same cases.
+    cases : int
+        At most how many; 1 to 1000.
+    precision : "float64" or "float32"
+        Of the arrays that the backend is given and must return.
+    stages : sequence of str, optional
+        Which stages; left out: all that the backend offers.
+    only : mapping, optional
+        Settings that every drawn case has, for code that is made for one kind of problem; see
+        `refimpl.verification.crosscheck.random_case`. Checks of behaviour exchange images, and one
+        check of `fixed_point` takes the quadratic φ.
+    time_limit : float
+        Seconds for one call.
+    budget : float
+        Seconds for cases and behaviour; after three quarters of them no further case is begun.
+        What is wrong is then told apart and shrunk, for about half a minute more.
+    out : path, optional
+        Where the smallest failing case of each stage is written, in a directory of its name.
+    on_verdict : function, optional
+        Called with each `Verdict` as it comes.
+
+    Returns
+    -------
+    Report
+        `report.agrees` says whether nothing is wrong; `as_text(report)` is the table.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, or the backend offers none of the stages.
+    """
+    check_options(seed, cases, precision, stages)
+    only = dict(only or {})
+    check_only(only)
+    for name, seconds in (("time_limit", time_limit), ("budget", budget)):
+        if not 0 < positive(seconds, name) <= DAY:
+            raise ValueError(f"{name}: given {seconds}, expected seconds, at most {DAY}")
+    start = time.monotonic()
+    session = Session(
+        backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
+    )
+    try:
+        show = on_verdict or (lambda verdict: None)
+        run = Inquiry(session, chosen(session, stages), only or None, show)
+        for k, case_seed in enumerate(case_seeds(seed, only)):
+            late = time.monotonic() - start > CASES_SHARE * budget
+            if run.cases == cases or (k and late):
+                break
+            run.add(case_seed)
+        run.look_at_behaviour(start + budget)
+        small = keep_smallest(run.failing(), session, out, only)
+    finally:
+        session.close()
+    return Report(
+        backend=describe(backend),
+        seed=seed,
+        precision=precision,
+        cases=run.cases,
+        cases_asked=cases,
+        seconds=round(time.monotonic() - start, 1),
+        stages=stage_reports(run.records, run.findings, small, offered_by(session)),
+        only=only,
+    )
+
+
+def check_options(seed: int, cases: int, precision: str, stages: Sequence[str] | None) -> None:
+    """Raise ValueError for options out of range."""
+    if seed < 0:
+        raise ValueError(f"seed: given {seed}, expected an integer of at least 0")
+    if not 1 <= cases <= SEEDS_PER_RUN:
+        raise ValueError(f"cases: given {cases}, expected 1 to {SEEDS_PER_RUN}")
+    if not isinstance(precision, str) or precision not in DEFAULT_TOL:
+        raise ValueError(f"precision: given {precision!r}, expected float64 or float32")
+    unknown = [stage for stage in stages or () if stage not in STAGES]
+    if unknown:
+        known = ", ".join(STAGES)
+        raise ValueError(f"stages: given {', '.join(unknown)}, expected some of {known}")
+
+
+def chosen(session: Session, stages: Sequence[str] | None) -> tuple[str, ...]:
+    """The stages to call, in order."""
+    wanted = STAGES if stages is None else stages
+    found = tuple(stage for stage in offered_by(session) if stage in wanted)
+    if not found:
+        raise ValueError(f"the backend offers none of the stages {', '.join(wanted)}")
+    return found
+
+
+def offered_by(session: Session) -> tuple[str, ...]:
+    """The stages that the backend has, in order."""
+    return tuple(stage for stage in STAGES if session.offers(stage))
+
+
+class Inquiry:
+    """What is known so far about a backend."""
+
+    def __init__(
+        self,
+        session: Session,
+        stages: tuple[str, ...],
+        only: Only | None,
+        on_verdict: Callable[[Verdict], None],
+    ):
+        self.session, self.stages, self.only, self.on_verdict = session, stages, only, on_verdict
+        self.records: list[Record] = []
+        self.cases = 0
+        self.findings: dict[str, list[Finding]] = {stage: [] for stage in stages}
+
+    def add(self, seed: int) -> None:
+        """Every stage at the case of a seed; the reference is computed once it is needed."""
+        try:
+            case = random_case(seed, precision=self.session.dtype.name, only=self.only)
+        except ValueError:  # a seed without a well-posed case is not counted
+            return
+        self.cases += 1
+        reference = None
+        for stage in self.stages:
+            if applies(stage, case) and stage not in self.session.hung:
+                call = self.session.call(stage, case)
+                if call.outputs or call.findings:
+                    reference = reference or make_reference(
+                        case, self.session.dtype, tol=self.session.tol
+                    )
+                    self._keep(stage, seed, reference, call)
+
+    def _keep(self, stage: str, seed: int, reference: Reference, call: Call) -> None:
+        judgements = judge(reference, call.outputs)
+        record = Record(seed, stage, reference, call.outputs, judgements, call.findings)
+        self.records.append(record)
+        self.on_verdict(Verdict(seed, stage, record.agrees, record.message))
+
+    def look_at_behaviour(self, deadline: float) -> None:
+        """The checks that need no reference, at a few cases of each stage."""
+        for stage in self.stages:
+            count = 1 if STAGES[stage].solved else BEHAVIOUR_CASES
+            for record in self._telling(stage)[:count]:
+                if time.monotonic() > deadline:
+                    return
+                if stage in self.session.hung:
+                    break
+                self.findings[stage] += behaviours(self.session, record)
+
+    def _telling(self, stage: str) -> list[Record]:
+        """Records of a stage whose values can be looked at; wrong ones first, then as they came."""
+        mine = (r for r in self.records if r.stage == stage)
+        records = [r for r in mine if r.outputs and not r.reference.notes]
+        wrong = any(r.agrees is False for r in records[:1])
+        return records if wrong else sorted(records, key=lambda r: r.agrees is not False)
+
+    def failing(self) -> dict[str, Record]:
+        """The smallest failing record of each stage."""
+        small = {}
+        for record in sorted(self.records, key=lambda r: -r.case.arrays["u"].size):
+            if record.agrees is False and record.stage not in self.session.hung:
+                small[record.stage] = record
+        return {stage: small[stage] for stage in self.stages if stage in small}
+
+
+def behaviours(session: Session, record: Record) -> list[Finding]:
+    """What the checks find at one record; only the first direct one, which explains the others."""
+    probe = Probe(session, record.stage, record.reference, record.outputs, record.agrees is True)
+    found = next((f for check in DIRECT if (f := check(probe))), None)
+    if found is not None:
+        return [found]
+    return [f for check in INDIRECT if (f := check(probe)) is not None]

@@ -1,0 +1,154 @@
+"""The definition with a linear map exchanged: filters, their boundary and transpose, K."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from refimpl.paper.operators import BOUNDARIES
+from refimpl.verification.builders import make_bank, make_operator
+from refimpl.verification.crosscheck.anatomy import Linear, Parts
+from refimpl.verification.crosscheck.suspects.evidence import Evidence
+from refimpl.verification.crosscheck.suspects.mutants import Mutant
+from refimpl.verification.crosscheck.suspects.wrong_banks import (
+    InsideOnly,
+    PaddedResponses,
+    Rearranged,
+    flip,
+    flip_columns,
+    flip_rows,
+    reverse_channels,
+    transpose,
+)
+
+REARRANGED = {
+    "filters_flipped": flip,
+    "filter_rows_flipped": flip_rows,
+    "filter_columns_flipped": flip_columns,
+    "channels_reversed": reverse_channels,
+}
+
+
+def analysed_by(parts: Parts, bank: Any) -> Parts:
+    """Another bank for A, and its exact transpose."""
+    return replace(parts, analysis=bank, analysis_adjoint=bank)
+
+
+def synthesised_by(parts: Parts, bank: Any) -> Parts:
+    """Another bank for C, and its exact transpose."""
+    return replace(parts, synthesis=bank, synthesis_transpose=bank)
+
+
+def filters(evidence: Evidence) -> Iterator[Mutant]:
+    """A or C or both flipped or transposed, and C replaced by A."""
+    p = evidence.parts
+    if evidence.case.analysis == "convolution":
+        for slug, change in REARRANGED.items():
+            yield from _everywhere(slug, p, Rearranged(p.analysis, change))
+        tall = make_bank(p.image_shape, transpose(p.A).shape, evidence.case.boundary)
+        yield from _everywhere("filters_transposed", p, Rearranged(tall, transpose))
+        yield from _everywhere("border_responses_dropped", p, InsideOnly(p.analysis))
+    if not p.tied:
+        yield Mutant("c_ignored", replace(p, C=p.A, tied=True))
+        yield Mutant("c_ignored", replace(p, C=p.A))
+        yield Mutant("a_ignored", replace(p, A=p.C))
+        yield Mutant("a_c_exchanged", replace(p, A=p.C, C=p.A))
+
+
+def _everywhere(slug: str, parts: Parts, bank: Any) -> Iterator[Mutant]:
+    """A bank for A and C (and the norm), and for one of them."""
+    both = synthesised_by(analysed_by(parts, bank), bank)
+    yield Mutant(slug, both)
+    if parts.normalizer is not None:
+        yield Mutant(slug, replace(both, normalizer=parts.normalizer._replace(bank=bank)))
+    yield Mutant(slug, analysed_by(parts, bank))
+    # Where C is A, filters turned in Cᵀ alone are those of a transpose that was left out.
+    left_out = parts.tied and slug == "filters_flipped"
+    yield Mutant("synthesis_not_transposed" if left_out else slug, synthesised_by(parts, bank))
+
+
+def boundaries(evidence: Evidence) -> Iterator[Mutant]:
+    """The filters under another boundary: A and C, A alone, C alone, Aᵀ alone."""
+    p, case = evidence.parts, evidence.case
+    if case.analysis != "convolution":
+        return
+    for name in BOUNDARIES:
+        if name != case.boundary:
+            bank, slug = make_bank(p.image_shape, p.A.shape, name), f"analysis_boundary:{name}"
+            both = synthesised_by(analysed_by(p, bank), bank)
+            yield Mutant(slug, both)
+            if p.normalizer is not None:
+                yield Mutant(slug, replace(both, normalizer=p.normalizer._replace(bank=bank)))
+            yield Mutant(slug, analysed_by(p, bank))
+            yield Mutant(slug, replace(p, analysis=bank))
+            yield Mutant(f"synthesis_boundary:{name}", synthesised_by(p, bank))
+            yield Mutant(f"synthesis_boundary:{name}", replace(p, synthesis=bank))
+            yield Mutant(f"analysis_adjoint_boundary:{name}", replace(p, analysis_adjoint=bank))
+
+
+def transposes(evidence: Evidence) -> Iterator[Mutant]:
+    """Cᵀ or Aᵀ as a correlation: filters not turned, or padding in place of its adjoint."""
+    p, case = evidence.parts, evidence.case
+    if case.analysis != "convolution":
+        return
+    own_bank = make_bank(p.image_shape, p.A.shape, case.boundary)
+    for name in (case.boundary, *(x for x in BOUNDARIES if x != case.boundary)):
+        for turned in (False, True):
+            bank = PaddedResponses(own_bank, name, turned)
+            own = "not_transposed" if not turned else "padding_adjoint_missing"
+            other = own if not turned else f"boundary:{name}"
+            end = own if name == case.boundary else other
+            yield Mutant(f"synthesis_{end}", synthesised_by(p, bank))
+            yield Mutant(f"synthesis_{end}", replace(p, synthesis=bank))
+            ends = f"analysis_{end.replace('boundary:', 'adjoint_boundary:')}"
+            yield Mutant(ends, replace(p, analysis_adjoint=bank))
+
+
+def operated_by(parts: Parts, operator: Any) -> Parts:
+    """Another K, and its exact transpose."""
+    linear = Linear.of(operator)
+    return replace(parts, operator=linear, operator_adjoint=linear.T)
+
+
+def operators(evidence: Evidence) -> Iterator[Mutant]:
+    """K changed, or its adjoint."""
+    case, p = evidence.case, evidence.parts
+    if case.operator == "convolution":
+        yield from _kernels(evidence)
+    elif case.operator == "mask":
+        mask = 1 - np.asarray(case.arrays["mask"], float)
+        if mask.any():
+            other = make_operator("mask", p.image_shape, mask)
+            yield Mutant("mask_complement", operated_by(p, other))
+        yield Mutant("mask_on_data", replace(p, y=p.operator.forward(p.y)))
+    elif case.operator == "matrix" and len(set(case.arrays["matrix"].shape)) == 1:
+        matrix = np.ascontiguousarray(case.arrays["matrix"].T)
+        other = make_operator("matrix", p.image_shape, matrix)
+        yield Mutant("matrix_transposed", operated_by(p, other))
+    if p.y.shape == evidence.case.arrays["u"].shape and case.operator != "identity":
+        same = Linear(np.asarray, np.asarray)
+        yield Mutant("operator_ignored", replace(p, operator=same, operator_adjoint=same))
+        yield Mutant("operator_adjoint_ignored", replace(p, operator_adjoint=same))
+
+
+def _kernels(evidence: Evidence) -> Iterator[Mutant]:
+    """Blurs: the kernel flipped or transposed, the boundary, and what stands for Kᵀ."""
+    case, p = evidence.case, evidence.parts
+    kernel, own = case.arrays["kernel"], case.operator_boundary
+    blur = partial(make_operator, "convolution", p.image_shape)
+    flipped = blur(flip(kernel), own)
+    yield Mutant("kernel_flipped", operated_by(p, flipped))
+    yield Mutant("kernel_flipped", replace(p, operator=Linear.of(flipped)))
+    other = blur(transpose(kernel), own)
+    yield Mutant("kernel_transposed", operated_by(p, other))
+    yield Mutant("kernel_adjoint_missing", replace(p, operator_adjoint=p.operator))
+    padded = Linear.of(flipped)
+    yield Mutant("operator_padding_adjoint_missing", replace(p, operator_adjoint=padded))
+    for name in BOUNDARIES:
+        if name != own:
+            other, slug = blur(kernel, name), f"operator_boundary:{name}"
+            yield Mutant(slug, operated_by(p, other))
+            yield Mutant(slug, replace(p, operator=Linear.of(other)))
+            yield Mutant(slug, replace(p, operator_adjoint=Linear.of(other).T))
