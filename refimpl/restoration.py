@@ -23,9 +23,10 @@ from typing import NamedTuple
 import numpy as np
 import scipy.ndimage
 
-from refimpl.arrays import Array, as_batch_of_images, as_finite, as_numbers
+from refimpl.arrays import Array, as_finite
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
+from refimpl.images.pixels import as_batch_of_images, as_numbers
 from refimpl.images.quality import check_missing, estimate_noise
 from refimpl.paper.filters import total_variation
 from refimpl.paper.operators import Convolution, Identity, LinearOperator, Mask

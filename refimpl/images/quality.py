@@ -20,16 +20,8 @@ to structural similarity", IEEE Transactions on Image Processing 13(4):600-612, 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refimpl.arrays import (
-    FLOATS,
-    Array,
-    as_batch_of_images,
-    as_images,
-    as_numbers,
-    as_pixels,
-    as_unit_floats,
-    same_dtype,
-)
+from refimpl.arrays import FLOATS, Array, as_images, same_dtype
+from refimpl.images.pixels import as_batch_of_images, as_numbers, as_pixels, as_unit_floats
 from refimpl.images.sets import UNIT_RANGE, check_range
 
 # Median of |n| for n ~ N(0, 1).

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refimpl.arrays import as_finite, as_images, as_unit_floats, same_dtype
+from refimpl.arrays import as_finite, as_images, same_dtype
+from refimpl.images.pixels import as_unit_floats
 
 UNIT_RANGE = (0.0, 1.0)
 PAPER_RANGE = (-1.0, 1.0)

@@ -16,8 +16,9 @@ from functools import partial
 
 import numpy as np
 
-from refimpl.arrays import Array, as_batch_of_images, as_images, count, positive
+from refimpl.arrays import Array, as_images, count, positive
 from refimpl.images import UNIT_RANGE, add_noise
+from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.sets import check_range
 from refimpl.images.shipped import tiles
 from refimpl.paper.filters import cosine_filters, total_variation_filters

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from refimpl.arrays import Array, as_batch_of_images, as_images, positive
+from refimpl.arrays import Array, as_images, positive
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
 from refimpl.images import UNIT_RANGE, rescale
+from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.sets import check_range
 from refimpl.paper.operators import BOUNDARIES, FilterBank, Identity, LinearOperator
 from refimpl.paper.parameters import Parameters, make_parameters
