@@ -1,6 +1,5 @@
 """Reading what training saved, for scripts and studies."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,8 @@ import numpy as np
 from figures.train import run_path
 from refimpl.experiments import EXPERIMENTS, METHODS, Run, load_run
 from refimpl.experiments.runs import ARRAYS
+from refimpl.storage import decoded
+from refimpl.training.loop import nan_last
 
 
 def saved_runs(output: Path, name: str, *, parameters: bool = False) -> dict[str, Run]:
@@ -20,13 +21,11 @@ def saved_runs(output: Path, name: str, *, parameters: bool = False) -> dict[str
 def load_summary(path: Path) -> Run:
     """A run without parameters, which take a hundred times longer to read than the rest."""
     with np.load(path, allow_pickle=False) as data:
-        text = json.loads(data["text"].tobytes())
+        text = decoded(data["text"])
         arrays = {name: data[name] for name in ARRAYS}
     return Run(text["settings"], tuple(text["records"]), None, None, **arrays)
 
 
 def kept(run: Run) -> dict:
     """The record of the parameters that the run kept."""
-    return min(
-        run.records, key=lambda r: r["loss_train"] if np.isfinite(r["loss_train"]) else np.inf
-    )
+    return min(run.records, key=lambda record: nan_last(record["loss_train"]))

@@ -16,6 +16,7 @@ import numpy as np
 
 Array = np.ndarray
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+NUMBERS = (int, float, np.integer, np.floating)
 
 # More channels than `MANY` beside an axis of at most `FEW` pixels: the axes are in another order.
 MANY, FEW = 16, 4
@@ -123,8 +124,7 @@ def positive(value: float, name: str) -> float:
     """Return `value` as a float if it is finite and greater than zero."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    number = isinstance(value, (int, float, np.integer, np.floating))
-    if not (number and np.isfinite(value) and value > 0):
+    if not (isinstance(value, NUMBERS) and np.isfinite(value) and value > 0):
         raise ValueError(f"{name}: given {value!r}, expected a finite number greater than 0")
     return float(value)
 

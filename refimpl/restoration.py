@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.ndimage
 
-from refimpl.arrays import Array, as_finite
+from refimpl.arrays import NUMBERS, Array, as_finite
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
 from refimpl.images.pixels import as_batch_of_images, as_numbers
@@ -248,7 +248,7 @@ def roughness(y: Array, noise_level: float, missing: Array | None = None) -> flo
 def _noise_level(y: Array, given: float | None, missing: Array | None = None) -> float:
     """ε, checked or estimated, and at least `LEAST_NOISE`; with it the scale of the image."""
     level = estimate_noise(y[0], channel_axis=0, mask=missing) if given is None else given
-    number = isinstance(level, (int, float, np.integer, np.floating)) and level is not True
+    number = isinstance(level, NUMBERS) and level is not True
     if not (number and 0 <= level <= MOST_NOISE):
         origin = "estimated" if given is None else "given"
         raise ValueError(

@@ -5,10 +5,12 @@ then renamed, so that a reader, or an interruption, finds the old one or the new
 """
 
 import io
+import json
 import os
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +71,16 @@ def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
+
+
+def encoded(value: Any) -> np.ndarray:
+    """A value as the bytes of a JSON text, an array that an npz file can hold."""
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+
+
+def decoded(text: np.ndarray) -> Any:
+    """The value that `encoded` made an array of; ValueError for anything else."""
+    return json.loads(text.tobytes().decode())
 
 
 def write_files(directory: Path | str, contents: dict[str, bytes]) -> None:

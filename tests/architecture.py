@@ -107,10 +107,10 @@ def inside(parts: list[str], names: set[str], root: str) -> str:
     return next((name for name in candidates if name in names), ".".join(parts[1:]))
 
 
-def import_graph(modules: list[Module]) -> dict[str, set[str]]:
+def import_graph(modules: list[Module], root: str = "refimpl") -> dict[str, set[str]]:
     """Imports of each module, those from outside with a leading "/"."""
     names = {module.name for module in modules}
-    return {module.name: set(imports(module, names)) for module in modules}
+    return {module.name: set(imports(module, names, root)) for module in modules}
 
 
 def wrong_floors(modules: list[Module]) -> list[str]:
@@ -147,11 +147,11 @@ def calls(tree: ast.AST, function: str) -> bool:
     return any(isinstance(node, ast.Name) and node.id == function for node in nodes)
 
 
-def cycles(modules: list[Module]) -> list[str]:
-    """The first import cycle, if there is one."""
+def cycles(modules: list[Module], root: str = "refimpl") -> list[str]:
+    """The first import cycle, if there is one; who imports a.b.c runs a and a.b first."""
     graph = {
-        name: {t for t in targets if not t.startswith("/")}
-        for name, targets in import_graph(modules).items()
+        name: targets | (set().union(*map(packages, targets)) - packages(name) - {name})
+        for name, targets in import_graph(modules, root).items()
     }
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -160,31 +160,48 @@ def cycles(modules: list[Module]) -> list[str]:
     return []
 
 
-def past_a_door(modules: list[Module]) -> list[str]:
-    """Imports from inside a room that has a door."""
-    complaints = []
-    for name, targets in import_graph(modules).items():
+def packages(name: str) -> set[str]:
+    """The packages that a module stands in."""
+    parts = name.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts))}
+
+
+def past_a_door(modules: list[Module], package: list[Module] | None = None) -> list[str]:
+    """Imports from inside a room of the package that has a door; left out: by its own modules."""
+    complaints, names = [], {module.name for module in package or modules}
+    for module in modules:
+        targets = set(imports(module, names))
         for room in ROOMS_WITH_A_DOOR:
-            inside = sorted(t for t in targets if t.startswith(room + "."))
-            if unit_of(name) != room and inside:
-                complaints.append(f"{name}: imports {inside[0]}, past the door of {room}")
+            within = sorted(t for t in targets if t.startswith(room + "."))
+            if within and (package or module.unit != room):
+                complaints.append(f"{module.name}: imports {within[0]}, past the door of {room}")
     return complaints
 
 
-def shared_names(modules: list[Module]) -> list[str]:
-    """Modules with the stem of another, and classes with the name of another."""
-    complaints, stems, classes = [], {}, {}
-    for module in modules:
-        stem = module.path.stem
-        if not stem.startswith("__"):
-            first = stems.setdefault(stem, module.name)
-            complaints += [] if first == module.name else [f"{module.name}: stem of {first}"]
-        for node in module.tree.body:
-            if isinstance(node, ast.ClassDef):
-                first = classes.setdefault(node.name, module.name)
-                complaints += (
-                    [] if first == module.name else [f"{module.name}: class {node.name} of {first}"]
-                )
+def shared_stems(modules: list[Module]) -> list[str]:
+    """Modules with the stem of another."""
+    stems = [(m.path.stem, m.name, "stem") for m in modules if not m.path.stem.startswith("__")]
+    return repeated(stems)
+
+
+def shared_classes(modules: list[Module]) -> list[str]:
+    """Classes with the name of another."""
+    nodes = ((node, module) for module in modules for node in module.tree.body)
+    classes = [
+        (node.name, module.name, f"class {node.name}")
+        for node, module in nodes
+        if isinstance(node, ast.ClassDef)
+    ]
+    return repeated(classes)
+
+
+def repeated(named: list[tuple[str, str, str]]) -> list[str]:
+    """Complaints about names that came before: rows of name, module, and what it names."""
+    complaints, first = [], {}
+    for name, module, what in named:
+        if name in first:
+            complaints.append(f"{module}: {what} of {first[name]}")
+        first.setdefault(name, module)
     return complaints
 
 
@@ -273,6 +290,6 @@ def function_lines(node: ast.FunctionDef) -> int:
 
 
 RULES = (
-    wrong_floors, wrong_doors, past_a_door, cycles, shared_names, knowing_solvers, work_at_import,
-    missing_docstrings, too_long,
+    wrong_floors, wrong_doors, past_a_door, cycles, shared_stems, shared_classes, knowing_solvers,
+    work_at_import, missing_docstrings, too_long,
 )  # fmt: skip

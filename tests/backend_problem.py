@@ -1,6 +1,7 @@
-"""Every output of a backend for one case, named as in outputs.npz."""
+"""Every output of a backend, or of the oracle, for one case, named as in outputs.npz."""
 
 import numpy as np
+import pytest
 
 from refimpl.verification.cases import Case
 from refimpl.verification.crosscheck import Question
@@ -31,3 +32,13 @@ def solved_outputs(backend, case: Case, *, tol: float) -> dict[str, np.ndarray]:
     outputs = {"fixed_point": backend.fixed_point(problem, tol=tol), "loss": gradient.pop("loss")}
     outputs |= {f"hypergradient_{name}": x for name, x in gradient.items()}
     return {name: np.asarray(x) for name, x in outputs.items()}
+
+
+def oracle_outputs(case):
+    """All outputs by autodiff and dense solves."""
+    pytest.importorskip(
+        "torch", reason="the oracle is torch autodiff; install refimpl[backends]"
+    )
+    import torch_oracle
+
+    return torch_oracle.oracle_outputs(case)

@@ -18,9 +18,10 @@ from refimpl.solvers import (
 )
 
 SIZE = 30
+FIXED_POINT = (picard, anderson)
 KRYLOV = (cg, gmres, bicgstab)
 NEWTON = (newton, newton_krylov)
-SOLVERS = (picard, anderson, nesterov, lbfgs, *NEWTON, *KRYLOV)
+SOLVERS = (*FIXED_POINT, nesterov, lbfgs, *NEWTON, *KRYLOV)
 
 
 class Quadratic:
@@ -57,12 +58,12 @@ class Quadratic:
         )
 
     def objective(self, u):
-        return self.linearize(u).energy[0], self.gradient(u)
+        at = self.linearize(u)
+        return at.energy[0], at.gradient
 
     def callable(self, solver):
         """What the solver is given: a function that counts its calls; for `lbfgs` one per image."""
-        name = {picard: "step", anderson: "step", nesterov: "gradient"}.get(solver, "linearize")
-        function = self.product if solver in KRYLOV else getattr(self, name)
+        name = "linearize" if solver in NEWTON else plain_map(solver)
 
         def counted(function):
             def call(u):
@@ -72,13 +73,20 @@ class Quadratic:
             return call
 
         if solver is not lbfgs:
-            return counted(function)
+            return counted(getattr(self, name))
         return [counted(self.images(slice(n, n + 1)).objective) for n in range(len(self.b))]
+
+
+def plain_map(solver):
+    """The name of the map of `Quadratic` on which a solver, or its linearisation, rests."""
+    if solver in KRYLOV:
+        return "product"
+    return "step" if solver in FIXED_POINT else "gradient"
 
 
 def run(solver, problem, u0, **options):
     """Any solver on a `Quadratic` from `u0`, with step 1 = 1 / L."""
     if solver in KRYLOV:
         return solver(problem.callable(solver), problem.b, x0=u0, **options)
-    step = {} if solver in (picard, anderson) else {"step": 1.0}
+    step = {} if solver in FIXED_POINT else {"step": 1.0}
     return solver(problem.callable(solver), u0, **step, **options)

@@ -10,7 +10,8 @@ from architecture import (
     missing_docstrings,
     parse,
     past_a_door,
-    shared_names,
+    shared_classes,
+    shared_stems,
     too_long,
     work_at_import,
     wrong_doors,
@@ -18,9 +19,14 @@ from architecture import (
 )
 
 
+@pytest.fixture(scope="module")
+def package():
+    return parse(ROOT / "refimpl")
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_package_keeps_the_rule(rule):
-    complaints = rule(parse(ROOT / "refimpl"))
+def test_package_keeps_the_rule(rule, package):
+    complaints = rule(package)
     assert not complaints, "\n".join(complaints)
 
 
@@ -149,10 +155,9 @@ def test_a_stem_or_a_class_of_another_module_is_found(plant):
         "images/__init__": DOC,
         "paper/__init__": DOC,
     }
-    assert shared_names(plant(**sources)) == [
-        "paper.filters: stem of engine.filters",
-        "paper.filters: class A of images.sets",
-    ]
+    modules = plant(**sources)
+    assert shared_stems(modules) == ["paper.filters: stem of engine.filters"]
+    assert shared_classes(modules) == ["paper.filters: class A of images.sets"]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +176,16 @@ def test_cycle_inside_a_package_is_found(plant):
     modules = plant(**sources)
     assert wrong_floors(modules) == []
     assert cycles(modules)[0].startswith("cycle: ")
+
+
+def test_cycle_through_a_package_above_is_found(plant):
+    sources = {
+        "solvers/__init__": DOC,
+        "solvers/a": DOC + "from refimpl.solvers.b.c import f",
+        "solvers/b/__init__": DOC + "from refimpl.solvers.a import g",
+        "solvers/b/c": DOC,
+    }
+    assert cycles(plant(**sources))[0].startswith("cycle: ")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-from refimpl.equilibrium import adjoint as implicit
 from refimpl.equilibrium import automatic
-from refimpl.equilibrium import state as equilibrium
-from refimpl.equilibrium.adjoint import solve_adjoint
+from refimpl.equilibrium.adjoint import ADJOINT_METHODS, solve_adjoint
 from refimpl.equilibrium.implicit import hypergradient
-from refimpl.equilibrium.state import reconstruct
+from refimpl.equilibrium.state import METHODS, reconstruct
 from refimpl.paper.loss import squared_loss_gradient
 from refimpl.results import BreakdownError
 from refimpl.verification.identities.known_problems import OPERATORS, problem
@@ -67,13 +65,21 @@ def test_a_preconditioner_that_is_named_replaces_the_one_chosen():
     assert star.all_converged and star.method == "newton with circulant"
 
 
-def failing(name, wrong):
-    """The solver `name`, but it leaves image 0 unconverged at the start, or raises."""
+def breaking(method, words):
+    """The method, but it breaks down."""
 
-    @functools.wraps(equilibrium.METHODS[name])
+    @functools.wraps(method)
+    def solve(*given, **settings):
+        raise BreakdownError(words)
+
+    return solve
+
+
+def leaving_one(method):
+    """The method, but it leaves image 0 unconverged at the start."""
+
+    @functools.wraps(method)
     def solve(step, u0, **settings):
-        if wrong is not None:
-            raise BreakdownError(wrong)
         result = reconstruct(step, u0, method="picard", tol=1e-12)
         bad = np.array([True, False])
         return result._replace(
@@ -89,7 +95,7 @@ def failing(name, wrong):
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_forward_solve_that_fails_is_continued_and_reported(tied, monkeypatch):
     made, name = make(tied=tied), "newton" if tied else "newton_krylov"
-    monkeypatch.setitem(equilibrium.METHODS, name, failing(name, None))
+    monkeypatch.setitem(METHODS, name, leaving_one(METHODS[name]))
     star = reconstruct(made.step, method="auto", tol=1e-10)
     expected = made.outputs()["fixed_point"]
     assert star.all_converged and (star.residuals <= 1e-10).all()
@@ -99,7 +105,7 @@ def test_a_forward_solve_that_fails_is_continued_and_reported(tied, monkeypatch)
 
 def test_a_forward_solve_that_breaks_down_is_replaced_and_reported(monkeypatch):
     made = make()
-    monkeypatch.setitem(equilibrium.METHODS, "newton", failing("newton", "energy is nan"))
+    monkeypatch.setitem(METHODS, "newton", breaking(METHODS["newton"], "energy is nan"))
     star = reconstruct(made.step, method="auto")
     assert star.all_converged
     assert star.method == "newton with jacobi, then anderson"
@@ -109,7 +115,7 @@ def test_a_forward_solve_that_breaks_down_is_replaced_and_reported(monkeypatch):
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_dense_model_falls_back_on_newton(tied, monkeypatch):
     made, name = make(tied=tied, analysis="dense"), "newton" if tied else "newton_krylov"
-    monkeypatch.setitem(equilibrium.METHODS, "anderson", failing("anderson", "residual is inf"))
+    monkeypatch.setitem(METHODS, "anderson", breaking(METHODS["anderson"], "residual is inf"))
     star = reconstruct(made.step, method="auto", tol=1e-12, max_iterations=50)
     assert star.all_converged
     assert star.method == f"anderson, then {name}"
@@ -118,7 +124,7 @@ def test_a_dense_model_falls_back_on_newton(tied, monkeypatch):
 
 def test_a_failure_of_both_is_not_hidden(monkeypatch):
     made = make()
-    monkeypatch.setitem(equilibrium.METHODS, "newton", failing("newton", None))
+    monkeypatch.setitem(METHODS, "newton", leaving_one(METHODS["newton"]))
     star = reconstruct(made.step, method="auto", tol=1e-10, max_iterations=1)
     assert star.converged.tolist() == [False, True]
     assert star.method == "newton with jacobi, then anderson"
@@ -129,12 +135,7 @@ def test_a_failure_of_both_is_not_hidden(monkeypatch):
 def test_after_the_circulant_model_an_adjoint_solve_takes_the_diagonal(monkeypatch):
     made = make(tied=False, operator="convolution")
     star = reconstruct(made.step, method="auto", tol=1e-12)
-
-    @functools.wraps(implicit.bicgstab)
-    def breaks(linearization, b, **settings):
-        raise BreakdownError("no")
-
-    monkeypatch.setitem(implicit.ADJOINT_METHODS, "bicgstab", breaks)
+    monkeypatch.setitem(ADJOINT_METHODS, "bicgstab", breaking(ADJOINT_METHODS["bicgstab"], "no"))
     g = squared_loss_gradient(star.x, made.target)
     result = solve_adjoint(made.step.linearize(star.x), g, method="auto", tol=1e-10)
     assert result.all_converged
@@ -160,11 +161,8 @@ def test_an_adjoint_solve_that_fails_is_replaced_and_reported(tied, monkeypatch)
     lin, g = made.step.linearize(star.x), squared_loss_gradient(star.x, made.target)
     expected = solve_adjoint(lin, g, method="gmres", tol=1e-12).x
 
-    real = implicit.ADJOINT_METHODS[first]
-
-    @functools.wraps(real)
-    def breaks(linearization, b, **settings):
-        raise BreakdownError("M is not positive definite")
+    real = ADJOINT_METHODS[first]
+    breaks = breaking(real, "M is not positive definite")
 
     @functools.wraps(real)
     def stops(linearization, b, **settings):
@@ -173,7 +171,7 @@ def test_an_adjoint_solve_that_fails_is_replaced_and_reported(tied, monkeypatch)
         )
 
     for wrong, words in ((breaks, "broke down (M is not positive"), (stops, "all 2 images")):
-        monkeypatch.setitem(implicit.ADJOINT_METHODS, first, wrong)
+        monkeypatch.setitem(ADJOINT_METHODS, first, wrong)
         result = solve_adjoint(lin, g, method="auto", tol=1e-12)
         assert words in result.message
         assert result.method == f"{first} with jacobi, then gmres with jacobi"

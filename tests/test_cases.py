@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from backend_problem import oracle_outputs
 from case_factory import POTENTIALS, make_case
 
 from refimpl import cli
@@ -40,16 +41,6 @@ def chosen_case(potential, boundary, analysis, tied):
 
 def describe(potential, boundary, analysis, tied):
     return f"{list(POTENTIALS)[potential]}-{BOUNDARIES[boundary]}-{analysis}-{tied}"
-
-
-def oracle_outputs(case):
-    """All outputs by autodiff and dense solves."""
-    pytest.importorskip(
-        "torch", reason="the oracle of cases is torch autodiff; install refimpl[backends]"
-    )
-    import torch_oracle
-
-    return torch_oracle.oracle_outputs(case)
 
 
 def relative_errors(given, expected):

@@ -76,7 +76,7 @@ def test_true_errors_stay_below_the_certificates(
     u = reconstruct(step, method="picard", tol=1e-15, max_iterations=iterations + 1).x
     lin, gradient = step.linearize(u), squared_loss_gradient(u, made.target)
     q = solve_adjoint(lin, gradient, method="bicgstab", tol=adjoint_tol).x
-    bounds = certify(lin.step, lin.u, q, gradient)
+    bounds = certify(step, u, q, gradient)
     slack = 1e-11  # bounds are for exact arithmetic, and `truth` is known to rounding
     assert (norm(u - truth.u) <= bounds.state + slack * norm(truth.u)).all()
     assert (norm(step.tau * q - truth.p) <= bounds.adjoint + slack * norm(truth.p)).all()

@@ -30,9 +30,17 @@ from refimpl.paper.operators import (
 from refimpl.paper.parameters import make_parameters
 from refimpl.paper.potentials import POTENTIALS, LogCosh, trait
 from refimpl.paper.problem import FieldOfExperts, Problem
-from strategies import boundaries, filter_shapes, generator, image_shapes, near, normal, seeds
-
-PRECISIONS = (np.float64, np.float32)
+from strategies import (
+    PRECISIONS,
+    boundaries,
+    filter_shapes,
+    generator,
+    image_shapes,
+    near,
+    normal,
+    precisions,
+    seeds,
+)
 
 
 def operators(shape, boundary, rng, dtype):
@@ -89,7 +97,7 @@ def assert_close(given, expected, scale, dtype, what):
 @pytest.mark.parametrize("name", POTENTIALS)
 @given(image_shapes(max_side=6), st.data(), boundaries(), st.booleans(), seeds())
 def test_engine_computes_the_equations(operator, name, shape, data, boundary, tied, seed):
-    dtype = data.draw(st.sampled_from(PRECISIONS))
+    dtype = data.draw(precisions())
     filters = data.draw(st.one_of(st.none(), filter_shapes(shape[1])))
     # A slope of 10 (ν = 0.1) would amplify float32 rounding of A u beyond 64 eps.
     potential = POTENTIALS[name](nu=1.0) if name == "smoothed_l1" else POTENTIALS[name]()

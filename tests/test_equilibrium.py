@@ -15,7 +15,7 @@ from refimpl.equilibrium.norms import largest_safe_step
 from refimpl.equilibrium.state import ANY_MODEL, TIED_ONLY, reconstruct
 from refimpl.kernels.vectors import norm
 from refimpl.paper.operators import DenseBank, FilterBank, Mask, Matrix
-from refimpl.paper.parameters import Parameters, make_parameters
+from refimpl.paper.parameters import make_parameters
 from refimpl.paper.potentials import LogCosh
 from refimpl.paper.problem import FieldOfExperts, Problem
 from refimpl.results import BreakdownError
@@ -118,8 +118,7 @@ def test_a_callback_cannot_change_the_iterate_nor_the_data(tied, method):
 
 def single(step):
     """The same step in float32."""
-    theta = {name: x.astype(np.float32) for name, x in step.problem.theta.items()}
-    experts = step.problem.experts.with_theta(Parameters(**theta))
+    experts = step.problem.experts.with_theta(step.problem.theta.astype(np.float32))
     return changed(step, y=step.problem.y.astype(np.float32), experts=experts)
 
 

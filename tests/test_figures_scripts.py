@@ -3,13 +3,11 @@
 Not here: training (`test_experiments`) and what the figures look like.
 """
 
-import ast
-from graphlib import TopologicalSorter
 from importlib import import_module
 
 import numpy as np
 import pytest
-from architecture import ROOMS_WITH_A_DOOR, ROOT, imports, parse
+from architecture import ROOT, cycles, parse, past_a_door, shared_classes
 
 from figures import draw, saved, studies
 from figures.scripts import filters, losses, noise_levels, normalization, reconstructions, table
@@ -58,29 +56,11 @@ def output(tmp_path):
     return tmp_path
 
 
-def test_modules_import_each_other_without_a_circle():
-    modules = parse(ROOT / "figures")
-    names = {module.name for module in modules}
-    graph = {module.name: set(imports(module, names, "figures")) for module in modules}
-    TopologicalSorter(graph).prepare()
-
-
-def test_rooms_of_the_package_are_entered_by_their_doors():
-    names = {module.name for module in parse(ROOT / "refimpl")}
-    for module in parse(ROOT / "figures"):
-        for target in imports(module, names):
-            assert not target.startswith(tuple(f"{room}." for room in ROOMS_WITH_A_DOOR)), module
-
-
-def test_no_class_has_the_name_of_another():
-    classes = [
-        node.name
-        for folder in ("figures", "refimpl")
-        for module in parse(ROOT / folder)
-        for node in module.tree.body
-        if isinstance(node, ast.ClassDef)
-    ]
-    assert len(classes) == len(set(classes)), sorted(classes)
+def test_modules_keep_the_rules_of_the_package():
+    package, modules = parse(ROOT / "refimpl"), parse(ROOT / "figures")
+    assert cycles(modules, "figures") == []
+    assert past_a_door(modules, package) == []
+    assert shared_classes(package + modules) == []
 
 
 @pytest.mark.parametrize("name", draw.SCRIPTS)

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from backend_problem import local_outputs, solved_outputs
+from backend_problem import local_outputs, oracle_outputs, solved_outputs
 from case_factory import make_case
 from golden_copies import TIED, UNTIED, change_digit, change_outputs, copy_case, output_names
 
@@ -41,16 +41,6 @@ def suite():
     return {golden.name: golden for golden in read_suite()}
 
 
-def by_torch_oracle(case):
-    """Outputs by autodiff and dense solves."""
-    pytest.importorskip(
-        "torch", reason="golden outputs are witnessed by torch autodiff; install refimpl[backends]"
-    )
-    import torch_oracle
-
-    return torch_oracle.oracle_outputs(case)
-
-
 def by_backend(framework, **options):
     """Outputs by the backend of a framework."""
 
@@ -64,7 +54,7 @@ def by_backend(framework, **options):
 
 # Each witness computes all outputs of a case, as a mapping; it may skip where it is not installed.
 WITNESSES = {
-    "torch_oracle": by_torch_oracle,
+    "torch_oracle": oracle_outputs,
     "torch": by_backend("torch"),
     "jax": by_backend("jax"),
 }

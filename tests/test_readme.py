@@ -78,13 +78,13 @@ class Small:
 
     def adjoint_state(self, adjoint_state, solve_adjoint):
         tau = 0.1
-        q = adjoint_state(self.p, tau, self.star.x, self.loss_gradient, tol=1e-13)
+        q = adjoint_state(self.p, tau, self.star.x, self.loss_gradient, tol=1e-14)
         lin = self.step.linearize(self.star.x)
-        return q, solve_adjoint(lin, self.loss_gradient, tol=1e-13).x
+        return q, solve_adjoint(lin, self.loss_gradient, tol=1e-14).x
 
     def hypergradient(self, definition, hypergradient):
-        given = definition(self.p, 0.1, self.star.x, self.truth, tol=1e-13)
-        return given.A, hypergradient(self.p, self.star, self.loss_gradient, tol=1e-13).gradient.A
+        given = definition(self.p, 0.1, self.star.x, self.truth, tol=1e-14)
+        return given.A, hypergradient(self.p, self.star, self.loss_gradient, tol=1e-14).gradient.A
 
     def loss(self, loss):
         return loss(self.u, self.truth), np.mean((self.u - self.truth) ** 2)
@@ -109,13 +109,23 @@ EXECUTE = {
 }
 
 
+# ‖given − expected‖ / ‖expected‖: roundings of short sums; and of adjoint states to tol = 1e-14
+# ρ/(1 − ρ) tol by the iteration, ρ = ‖∂T‖ ≤ 0.84, and κ(J) tol ≤ 2.9 tol by the solver, together
+# 8.1 tol, which E10 multiplies by ‖∂_A T‖ ‖q‖ / ‖(∂_A T)ᵀ q‖ ≤ 3.2.
+ROUNDING = 64 * np.finfo(float).eps
+TOLERANCE = {"E9": 9e-14, "E10": 3e-13}
+
+
 @pytest.mark.parametrize("tag", EXECUTE)
 def test_entries_of_the_index_carry_their_tag_and_compute_the_same(tag):
     functions = [resolve(name) for name in INDEX[tag]]
     assert all(tag in TAG.findall(function.__doc__) for function in functions)
     pair = EXECUTE[tag](Small(), *functions)
     if pair is not None:
-        np.testing.assert_allclose(*pair, rtol=1e-9, atol=1e-12)
+        given, expected = map(np.asarray, pair)
+        assert given.shape == expected.shape
+        error = np.linalg.norm(given - expected)
+        assert error <= TOLERANCE.get(tag, ROUNDING) * np.linalg.norm(expected)
 
 
 def test_the_index_has_the_twelve_equations_and_every_tag_in_a_docstring():

@@ -17,7 +17,7 @@ from refimpl.verification.crosscheck.reference import (
     is_local,
     make_reference,
 )
-from refimpl.verification.rounding import perturbed
+from refimpl.verification.perturbation import perturbed
 
 # torch announces this itself on the first use of torch.func.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -37,8 +37,7 @@ def missing_at(shape, fraction=0.5, seed=0):
 
 def change(monkeypatch, task, **changes):
     """Another rule for a task."""
-    rule = restoration.RULES[task]._replace(**changes)
-    monkeypatch.setattr(restoration, "RULES", restoration.RULES | {task: rule})
+    monkeypatch.setitem(restoration.RULES, task, restoration.RULES[task]._replace(**changes))
 
 
 def blurred(u):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from kernel_problem import settings_of
 
 from refimpl import kernels
-from refimpl.engine.fused import CODES
 from refimpl.engine.slopes import MAJORIZED, safeguarded_slopes
 from refimpl.engine.step import make_step
 from refimpl.equilibrium.state import reconstruct
@@ -14,7 +14,7 @@ from refimpl.paper.potentials import LogCosh, make_potential
 from refimpl.paper.problem import FieldOfExperts, Problem
 from refimpl.solvers import newton, newton_krylov
 from refimpl.verification.checks import dense_matrix
-from strategies import changed, generator, normal
+from strategies import generator, normal
 
 POTENTIALS = [potential() for potential in MAJORIZED] + [LogCosh(slope=100.0)]
 EPS = np.finfo(float).eps
@@ -110,7 +110,7 @@ def test_kernel_computes_the_definition(potential, first, dtype):
     z, before = (x.reshape(2, 1, 18, 7) for x in (wide((252,)), normal(generator(1), (252,))))
     lines = None if first else lines_at(potential, before).astype(dtype)
     z, one = z.astype(dtype), np.ones((1, 1, 1, 1), dtype)
-    settings = CODES[type(potential)], potential.parameter
+    settings = settings_of(potential)
     packed = None if first else pack(lines)
     slopes, after = kernels.safeguarded_slopes(z, packed, one, np.zeros(1, dtype), *settings)
     z, lines = z.astype(float), np.zeros((2, 2, 1, 18, 7)) if first else unpack(packed)
@@ -206,10 +206,9 @@ def test_convergence_with_the_safeguard_is_superlinear_at_the_end():
 
 def untied(step):
     """The same step with C = A + 30 %."""
-    theta, bank = step.problem.theta, step.problem.bank
+    theta = step.problem.theta
     C = theta.A + 0.3 * normal(generator(8), theta.A.shape)
-    experts = FieldOfExperts(bank, step.problem.potential, make_parameters(theta.A, C, gamma=0.3))
-    return changed(step, experts=experts)
+    return make_step(step.problem.with_theta(make_parameters(theta.A, C, gamma=0.3)), step.tau)
 
 
 def test_untied_products_with_safeguarded_slopes_are_transposes():

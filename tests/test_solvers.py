@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from solver_problem import KRYLOV, NEWTON, SIZE, SOLVERS, Quadratic, run
+from solver_problem import FIXED_POINT, KRYLOV, NEWTON, SIZE, SOLVERS, Quadratic, plain_map, run
 
 from refimpl.kernels.vectors import norm
-from refimpl.solvers import anderson, bicgstab, lbfgs, nesterov, picard
+from refimpl.solvers import bicgstab, lbfgs
 
 EPS = np.finfo(float).eps
 
@@ -16,8 +16,7 @@ def residual(solver, problem, x, u0):
     """As the docstrings define it, by the same operations in the same order."""
     if solver in KRYLOV:
         return norm(problem.b - problem.product(x)) / norm(problem.b)
-    fixed = solver in (picard, anderson)
-    change = problem.step(x) - x if fixed else problem.gradient(x)
+    change = problem.step(x) - x if solver in FIXED_POINT else problem.gradient(x)
     return norm(change) / np.maximum(norm(x), norm(u0))
 
 
@@ -131,7 +130,7 @@ def test_bad_options_are_refused(solver):
     for name, value in BAD_OPTIONS:
         with pytest.raises(ValueError, match=f"{name}: given"):
             run(solver, Quadratic([10]), np.zeros((1, SIZE)), **{name: value})
-    if solver in (nesterov, lbfgs, *NEWTON):
+    if solver not in (*FIXED_POINT, *KRYLOV):
         with pytest.raises(ValueError, match="step: given"):
             solver(Quadratic([10]).callable(solver), np.zeros((1, SIZE)), step=0.0)
 
@@ -154,8 +153,7 @@ def test_bad_starts_are_refused(solver, u0, error, message):
 def test_callables_that_return_another_shape_or_precision_are_refused(solver):
     def returning(change):
         problem = Quadratic([10])
-        name = {picard: "step", anderson: "step"}.get(solver, "gradient")
-        name = "product" if solver in KRYLOV else name
+        name = plain_map(solver)
         honest = getattr(problem, name)
         setattr(problem, name, lambda u: change(honest(u)))
         return problem

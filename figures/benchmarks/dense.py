@@ -14,15 +14,14 @@ from torch import Tensor
 
 from figures.benchmarks.problems import Exact
 from figures.benchmarks.tasks import Fitted, fit, timed
-from figures.benchmarks.variants import ADJOINT_FACTOR, Outcome
-from figures.task import Task, distance, filters_vector
-from refimpl import hypergradient, reconstruct
+from figures.benchmarks.variants import ADJOINT_FACTOR, Outcome, make_refimpl
+from figures.task import Task, distance
 from refimpl.experiments import get_experiment, set_up
 from refimpl.images import PAPER_RANGE, add_noise, faces
 from refimpl.results import BreakdownError, NotConvergedError
 
 PRESET, IMAGES, TARGET = "dense-denoising-relu-0.1", 100, 5e-6
-FIRST = 1e-6
+FIRST, ITERATIONS = 1e-6, 200
 MEMORY, RIDGES, MOST = 5, (1e-4, 1e-10), 5_000
 
 
@@ -36,22 +35,9 @@ def make_problem(images: int = IMAGES) -> Task:
     return Task(PRESET, setup.model.step(setup.start, y), truth)
 
 
-def solve_ours(problem: Task, tol: float) -> Outcome:
-    """refimpl, with the solvers of the preset."""
-    solvers = get_experiment(PRESET).tied_solvers
-    step = problem.step
-    star = reconstruct(step, method=solvers.forward, tol=tol, max_iterations=200)
-    result = hypergradient(
-        step, star, problem.loss_gradient(star.x), method=solvers.adjoint,
-        tol=ADJOINT_FACTOR * tol,
-    )
-    counts = star.evaluations, star.products, result.adjoint.products
-    return Outcome(star.x.ravel(), filters_vector(result.gradient), *counts)
-
-
 def reference(problem: Task) -> Exact:
     """By refimpl to 1e-14, and again by plain Anderson in torch to 1e-13."""
-    found = solve_ours(problem, 1e-14)
+    found = make_refimpl(problem, ITERATIONS)(1e-14)
     second = solve_torch(problem, torch.float64, RIDGES[1], 1e-13)
     return Exact(
         found.state, found.gradient, distance(second.state, found.state),
@@ -110,7 +96,7 @@ def anderson(apply, x: Tensor, ridge: float, tol: float, scale: Tensor) -> tuple
 def compare(problem: Task, say) -> dict:
     """Rows of refimpl and of every setting of Anderson's method that reaches the target."""
     goal = reference(problem)
-    solves = {"refimpl": partial(solve_ours, problem)}
+    solves = {"refimpl": make_refimpl(problem, ITERATIONS)}
     for dtype in (torch.float32, torch.float64):
         for ridge in RIDGES:
             name = f"torch anderson {str(dtype)[6:]} ridge {ridge:g}"

@@ -34,12 +34,12 @@ class Outcome(NamedTuple):
 Solve = Callable[[float], Outcome]
 
 
-def make_refimpl(problem: Task) -> Solve:
+def make_refimpl(problem: Task, max_iterations: int | None = None) -> Solve:
     """This project, with the solvers that it chooses by itself."""
     step = problem.step
 
     def solve(tol: float) -> Outcome:
-        star = reconstruct(step, method="auto", tol=tol)
+        star = reconstruct(step, method="auto", tol=tol, max_iterations=max_iterations)
         loss = problem.loss_gradient(star.x)
         result = hypergradient(step, star, loss, method="auto", tol=ADJOINT_FACTOR * tol)
         counts = star.evaluations, star.products, result.adjoint.products

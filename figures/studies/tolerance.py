@@ -19,7 +19,6 @@ from figures.studies.trained import (
 from figures.task import Task, distance, filters_vector
 from refimpl import certify, reconstruct
 from refimpl.arrays import Array
-from refimpl.engine import StepLinearization
 from refimpl.equilibrium import solve_adjoint
 from refimpl.equilibrium.certificates import monotonicity
 from refimpl.kernels.vectors import norm
@@ -47,11 +46,12 @@ def measure(problem: Task, tolerances: Array, mu: float) -> tuple[Array, Array]:
     bounds are infinite where μ ≤ 0.
     """
     star = solution(problem.step).x
-    exact = hypergradient_at(problem, star)[1]
+    exact, _ = hypergradient_at(problem, star)
     states, residuals = stopped(problem, tolerances)
-    gradients = [hypergradient_at(problem, u[None])[1] for u in states]
-    errors = [distance(g, exact) for g in gradients]
-    rows = [certificates(problem, u[None], mu) for u in states[CERTIFIED]]
+    solved = [hypergradient_at(problem, u[None]) for u in states]
+    errors = [distance(gradient, exact) for gradient, _ in solved]
+    pairs = zip(states[CERTIFIED], solved[CERTIFIED])
+    rows = [certificates(problem, u[None], q, mu) for u, (_, q) in pairs]
     bounds = np.array(rows) / (norm(star)[0], np.linalg.norm(exact))
     return (
         np.stack([residuals, relative_errors(states, star), errors]),
@@ -59,10 +59,9 @@ def measure(problem: Task, tolerances: Array, mu: float) -> tuple[Array, Array]:
     )
 
 
-def certificates(problem: Task, u: Array, mu: float) -> tuple[float, float]:
+def certificates(problem: Task, u: Array, q: Array, mu: float) -> tuple[float, float]:
     """Bounds on ‖u − u*‖ and on the error of dℓ/d(A, C), E12."""
-    lin, _, q = hypergradient_at(problem, u)
-    bound = certify(lin.step, lin.u, q, problem.loss_gradient(u), mu=mu)
+    bound = certify(problem.step, u, q, problem.loss_gradient(u), mu=mu)
     filters = [value for name, value in bound.gradient.items() if name in ("A", "C")]
     return float(bound.state[0]), float(np.linalg.norm(filters))
 
@@ -77,8 +76,8 @@ def stopped(problem: Task, tolerances: Array) -> tuple[Array, Array]:
     return states[first], residuals[first]
 
 
-def hypergradient_at(problem: Task, u: Array) -> tuple[StepLinearization, Array, Array]:
-    """Linearisation at u, dℓ/d(A, C) there, and the adjoint state, solved to rounding errors."""
+def hypergradient_at(problem: Task, u: Array) -> tuple[Array, Array]:
+    """dℓ/d(A, C) at u, and the adjoint state, solved to rounding errors."""
     lin = problem.step.linearize(u)
     q = solve_adjoint(
         lin,
@@ -86,4 +85,4 @@ def hypergradient_at(problem: Task, u: Array) -> tuple[StepLinearization, Array,
         tol=ADJOINT_TOLERANCE,
         max_iterations=3_000,
     ).x
-    return lin, filters_vector(lin.params_vjp(q)), q
+    return filters_vector(lin.params_vjp(q)), q

@@ -31,21 +31,16 @@ class GeneralExperts:
         potential = experts.potential
         if not is_known(potential, POTENTIALS.values()):
             potential = announced(potential)
-        self.experts = replace(experts, bank=compiled(experts.bank), potential=potential)
-
-    # The equations ask a problem for these alone.
-    bank = property(lambda self: self.experts.bank)
-    potential = property(lambda self: self.experts.potential)
-    theta = property(lambda self: self.experts.theta)
-    tied = property(lambda self: self.experts.tied)
+        self.bank, self.potential, self.theta = compiled(experts.bank), potential, experts.theta
+        self.experts = replace(experts, bank=self.bank, potential=potential)
 
     def energy(self, u: Array) -> Array:
         """R(u), E2."""
-        return equations.regulariser(self, u)
+        return equations.regulariser(self.experts, u)
 
     def value(self, u: Array) -> Array:
         """F(u), E3."""
-        return equations.field(self, u)
+        return equations.field(self.experts, u)
 
     def value_and_energy(self, u: Array) -> tuple[Array, Array]:
         """E3 and E2 at one u."""
@@ -53,7 +48,7 @@ class GeneralExperts:
 
     def jacobian(self, slopes: Slopes) -> ResponseJacobian:
         """∂F with slopes of σ."""
-        z, lines = equations.responses(self, slopes.u), None
+        z, lines = equations.responses(self.experts, slopes.u), None
         if slopes.safeguarded:
             d, lines = safeguarded_slopes(self.potential, z, slopes.lines)
         else:
@@ -63,7 +58,7 @@ class GeneralExperts:
 
     def params_vjp(self, u: Array, q: Array) -> Parameters:
         """(∂_θ F)ᵀ q, E6; tied, E7."""
-        return equations.field_params_vjp(self, u, q)
+        return equations.field_params_vjp(self.experts, u, q)
 
 
 def announced(potential: Potential) -> Potential:

@@ -32,7 +32,7 @@ from refimpl.engine import (
     solve_in_parts,
 )
 from refimpl.equilibrium.automatic import Attempt, adjoint_attempts, tried
-from refimpl.equilibrium.options import check_settings, settings
+from refimpl.equilibrium.options import check_known, check_settings, settings
 from refimpl.kernels.vectors import norm
 from refimpl.results import SolverResult
 
@@ -115,9 +115,7 @@ def solve_adjoint(
 
 def check_adjoint_method(linearization: StepLinearization, method: str) -> None:
     """Raise unless the method exists and fits the model."""
-    if not isinstance(method, str) or method not in ADJOINT_METHODS:
-        known = ", ".join(ADJOINT_METHODS)
-        raise ValueError(f"method {method!r} is unknown; choose one of auto, {known}")
+    check_known(method, ADJOINT_METHODS)
     if method == "cg" and not isinstance(linearization, TiedStepLinearization):
         raise TypeError(
             "method 'cg' needs a symmetric Jacobian, and that of an untied model (C given) is not; "

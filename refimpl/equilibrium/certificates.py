@@ -95,8 +95,12 @@ def smallest_singular_value(operator: LinearOperator) -> float:
 
 def state_bound(step: Step, u: Array) -> Array:
     """‖u − u*‖ ≤ ‖G(u)‖ / μ for each image, E12; inf where μ ≤ 0."""
-    mu = monotonicity(step)
-    return norm(step.direction(u)) / mu if mu > 0 else np.full(len(u), np.inf)
+    return distance(step.direction(u), monotonicity(step))
+
+
+def distance(direction: Array, mu: float) -> Array:
+    """‖G(u)‖ / μ ≥ ‖u − u*‖ for each image; inf where μ ≤ 0."""
+    return norm(direction) / mu if mu > 0 else np.full(len(direction), np.inf)
 
 
 def certify(
@@ -139,10 +143,10 @@ def certify(
     mu = monotonicity(step) if mu is None else mu
     if not (isinstance(mu, (int, float)) and np.isfinite(mu)):
         raise ValueError(f"mu: given {mu!r}, expected a finite number or None")
+    e = distance(linearization.direction, mu)
     if mu <= 0 or not np.isfinite(trait(step.problem.potential, "sup_third")):
-        return _nothing_known(linearization, mu)
+        return _nothing_known(step.problem.theta, e, mu)
     p = step.tau * q
-    e = norm(linearization.direction) / mu
     norms = Norms.of(linearization, p)
     defect = norm(loss_gradient - linearization.direction_vjp(p))
     moved = 2 * e / p.size + norms.bend * norms.A * norms.Cp * e
@@ -229,9 +233,6 @@ def most_reads(index: Array, side: int) -> float:
     return np.bincount(index[inside], reads[inside]).max()
 
 
-def _nothing_known(linearization: StepLinearization, mu: float) -> Certificate:
-    theta: Parameters = linearization.step.problem.theta
-    unknown = np.full(len(linearization.u), np.inf)
-    state = norm(linearization.direction) / mu if mu > 0 else unknown
+def _nothing_known(theta: Parameters, state: Array, mu: float) -> Certificate:
     names = [name for name, _ in theta.items() if name != "gamma"]
-    return Certificate(mu, state, unknown, dict.fromkeys(names, np.inf))
+    return Certificate(mu, state, np.full(len(state), np.inf), dict.fromkeys(names, np.inf))

@@ -36,6 +36,12 @@ def settings(options: Mapping[str, Any] | None, **named: Any) -> dict[str, Any]:
     return given | dict(options or {})
 
 
+def check_known(method: str, methods: Methods) -> None:
+    """Raise ValueError unless there is a method of this name."""
+    if not isinstance(method, str) or method not in methods:
+        raise ValueError(f"method {method!r} is unknown; choose one of auto, {', '.join(methods)}")
+
+
 def check_settings(method: str, given: Mapping[str, Any], methods: Methods) -> None:
     """Raise unless the function of `method` takes all that is given.
 

@@ -31,7 +31,7 @@ from refimpl.engine import (
 )
 from refimpl.equilibrium.automatic import Attempt, forward_attempts, tried
 from refimpl.equilibrium.norms import largest_safe_step
-from refimpl.equilibrium.options import check_settings, settings
+from refimpl.equilibrium.options import check_known, check_settings, settings
 from refimpl.kernels.vectors import norm
 from refimpl.paper.problem import Problem
 from refimpl.results import BreakdownError, SolverResult
@@ -126,8 +126,7 @@ def reconstruct(
 
 def check_method(step: Step, method: str) -> None:
     """Raise unless the method exists and fits the model."""
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown; choose one of auto, {', '.join(METHODS)}")
+    check_known(method, METHODS)
     if method in TIED_ONLY and not isinstance(step, TiedStep):
         raise TypeError(
             f"method {method!r} minimises an energy, and an untied model (C given) has none; "

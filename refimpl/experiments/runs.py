@@ -4,7 +4,6 @@ A `Run` holds everything that tables and figures need, so that nothing is ever t
 the settings, the records of training, the parameters, and the reconstructions of the test images.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from refimpl.experiments.presets import METHODS, Experiment
 from refimpl.experiments.setup import objectives, set_up
 from refimpl.images import psnr, ssim
 from refimpl.paper.parameters import NAMES, Parameters
-from refimpl.storage import npz_bytes, read_arrays, write_file
+from refimpl.storage import decoded, encoded, npz_bytes, read_arrays, write_file
 from refimpl.training import TrainingResult, run_epochs
 
 
@@ -131,11 +130,11 @@ ARRAYS = ("truth", "y", "reconstruction", "psnr", "ssim", "converged")
 
 def save_run(path: Path | str, run: Run) -> None:
     """Write a run to one npz file, whole or not at all."""
-    text = json.dumps({"settings": run.settings, "records": run.records})
     arrays = {name: getattr(run, name) for name in ARRAYS}
     for part in ("parameters",) if run.effective is run.parameters else PARTS:
         arrays |= {f"{part}_{name}": array for name, array in getattr(run, part).items()}
-    write_file(path, npz_bytes(arrays | {"text": np.frombuffer(text.encode(), np.uint8)}))
+    arrays["text"] = encoded({"settings": run.settings, "records": run.records})
+    write_file(path, npz_bytes(arrays))
 
 
 def load_run(path: Path | str) -> Run:
@@ -148,7 +147,7 @@ def load_run(path: Path | str) -> Run:
     """
     data = read_arrays(path)
     try:
-        text = json.loads(data["text"].tobytes().decode())
+        text = decoded(data["text"])
         arrays = {name: data[name] for name in ARRAYS}
         parameters = {part: _parameters(data, part) for part in PARTS}
     except (KeyError, ValueError, TypeError) as error:

@@ -26,7 +26,7 @@ from refimpl.paper.operators.convolution import diagonal_kernel
 from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import make_potential
 from refimpl.training.model import Model
-from refimpl.training.normalization import Normalization
+from refimpl.training.normalization import Normalization, ZeroMean
 from refimpl.training.objective import Objective
 
 # Difference filters on a large image have this norm: ‖(∂₁, ∂₂)‖² → 8.
@@ -139,8 +139,7 @@ def _filters(experiment: Experiment, bank: FilterBank, rng: np.random.Generator)
         A *= 1e-2 / np.sqrt(np.prod(A.shape[1:]))
         differences = total_variation_filters(A.shape)
         A[: len(differences)] = differences
-    A = A - A.mean(axis=(2, 3), keepdims=True)
-    return Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(A)
+    return Normalization(bank, norm=TOTAL_VARIATION_NORM).apply(ZeroMean().apply(A))
 
 
 def objectives(experiment: Experiment, setup: Setup, *, tied: bool) -> tuple[Objective, Objective]:

@@ -20,7 +20,7 @@ to structural similarity", IEEE Transactions on Image Processing 13(4):600-612, 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refimpl.arrays import FLOATS, Array, as_images, same_dtype
+from refimpl.arrays import FLOATS, NUMBERS, Array, as_images, same_dtype
 from refimpl.images.pixels import as_batch_of_images, as_numbers, as_pixels, as_unit_floats
 from refimpl.images.sets import UNIT_RANGE, check_range
 
@@ -69,8 +69,7 @@ def add_noise(
             f"image: shape is {u.shape}, expected (H, W), with channels or a batch (N, ...); "
             "add the missing axes, for example image[None]"
         )
-    real = isinstance(noise_level, (int, float, np.integer, np.floating))
-    if not (real and 0 <= noise_level <= LARGEST):
+    if not (isinstance(noise_level, NUMBERS) and 0 <= noise_level <= LARGEST):
         raise ValueError(f"noise_level: given {noise_level!r}, expected a finite number, 0 or more")
     if noise_level > 1 and np.asarray(image).dtype.kind in "iu":
         raise ValueError(
@@ -293,7 +292,7 @@ def _span(data_range: float | tuple[float, float] | None) -> float:
     if isinstance(data_range, (tuple, list, np.ndarray)):
         low, high = check_range(data_range)
         return high - low
-    real = isinstance(data_range, (int, float, np.integer, np.floating))
+    real = isinstance(data_range, NUMBERS)
     if not real or isinstance(data_range, bool) or not 0 < data_range <= LARGEST:
         raise ValueError(
             f"data_range: given {data_range!r}, expected a finite number greater than 0, or "

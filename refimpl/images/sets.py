@@ -6,7 +6,7 @@ float64 arrays (N, C, H, W). Integers are divided by the largest value of their 
 
     u ↦ c + (d − c) (u − a) / (b − a),      [a, b] → [c, d].
 
-Not here: where the pixels come from (`shipped`, `files`).
+Not here: where the pixels come from (`shipped`, `folders`).
 """
 
 from dataclasses import dataclass, replace

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from refimpl.arrays import per_image
 from refimpl.results import BreakdownError, SolverResult
 from refimpl.solvers._progress import ROUNDING_FACTOR
 
@@ -45,9 +46,8 @@ def continued(first: SolverResult, second: SolverResult, done: np.ndarray) -> So
     So do images that the second leaves unconverged with a residual no smaller than the first's.
     """
     done = done | (~second.converged & (first.residuals <= second.residuals))
-    column = done.reshape((-1,) + (1,) * (first.x.ndim - 1))
     return SolverResult(
-        np.where(column, first.x, second.x),
+        np.where(per_image(done, first.x), first.x, second.x),
         np.where(done, first.converged, second.converged),
         first.iterations + np.where(done, 0, second.iterations),
         np.where(done, first.residuals, second.residuals),

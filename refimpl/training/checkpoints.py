@@ -1,11 +1,8 @@
 """Checkpoints: the whole `TrainingState` of a training in one npz file of arrays and JSON."""
 
-import json
 from pathlib import Path
 
-import numpy as np
-
-from refimpl.storage import npz_bytes, read_arrays, write_file
+from refimpl.storage import decoded, encoded, npz_bytes, read_arrays, write_file
 from refimpl.training.adam import AdamState
 from refimpl.training.loop import TrainingState
 
@@ -22,7 +19,7 @@ def save_checkpoint(path: Path | str, progress: TrainingState) -> None:
     }
     arrays = {name: getattr(progress, name) for name in ARRAYS}
     arrays |= {"m": progress.adam.m, "v": progress.adam.v}
-    arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), dtype=np.uint8)
+    arrays["scalars"] = encoded(scalars)
     write_file(path, npz_bytes(arrays))
 
 
@@ -36,7 +33,7 @@ def load_checkpoint(path: Path | str) -> TrainingState:
     """
     data = read_arrays(path)
     try:
-        scalars = json.loads(data["scalars"].tobytes().decode())
+        scalars = decoded(data["scalars"])
         adam = AdamState(data["m"], data["v"], scalars["t"], scalars["reduction"])
         arrays = {name: data[name] for name in ARRAYS}
         return TrainingState(

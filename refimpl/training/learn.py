@@ -27,7 +27,7 @@ from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import LogCosh, Potential
 from refimpl.results import BreakdownError, NotConvergedError
 from refimpl.training.adam import TrainingSettings
-from refimpl.training.loop import TrainingState, run_epochs
+from refimpl.training.loop import TrainingState, nan_last, run_epochs
 from refimpl.training.model import Model
 from refimpl.training.normalization import ZeroMean
 from refimpl.training.objective import Objective, SolverSettings
@@ -297,7 +297,7 @@ def strengthened(training: Objective, theta: Parameters) -> Parameters:
 
 def stalled(records: tuple[dict, ...], tol: float) -> str:
     """Why to end, where the loss of the last `WINDOW` epochs is hardly below that before."""
-    losses = [np.inf if np.isnan(r["loss_train"]) else r["loss_train"] for r in records]
+    losses = [nan_last(r["loss_train"]) for r in records]
     if len(losses) <= WINDOW or min(losses[-WINDOW:]) < (1 - tol) * min(losses[:-WINDOW]):
         return ""
     epoch = len(losses) - 1

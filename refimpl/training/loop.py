@@ -188,8 +188,8 @@ class _Run:
             return self._close_failed_epoch(progress, effort, begin)
         test, test_states = self._evaluate(self.test, raw, progress.test_states)
         effort.count(train)
-        lowest = min((r["loss_train"] for r in progress.records), default=np.inf, key=_nan_last)
-        better = train.loss < _nan_last(lowest)
+        lowest = min((r["loss_train"] for r in progress.records), default=np.inf, key=nan_last)
+        better = train.loss < nan_last(lowest)
         record = self._record(progress, effort, begin, train, test)
         return progress._replace(
             states=states,
@@ -247,7 +247,7 @@ class _Run:
         return {f"loss_{name}": evaluation.loss, f"psnr_{name}": float(quality)}
 
 
-def _nan_last(loss: float) -> float:
+def nan_last(loss: float) -> float:
     """The loss, or infinity where a failed epoch recorded NaN."""
     return loss if np.isfinite(loss) else np.inf
 

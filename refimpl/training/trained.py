@@ -7,7 +7,6 @@ The file is an npz of plain arrays, θ and a JSON text with everything else; not
 Not here: how it is trained (`refimpl.training.learn`).
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,12 +21,11 @@ from refimpl.images.sets import check_range
 from refimpl.paper.operators import BOUNDARIES, FilterBank, Identity, LinearOperator
 from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import POTENTIALS, Potential, check_potential, make_potential
-from refimpl.paper.problem import FieldOfExperts, Problem
+from refimpl.paper.problem import OPERATOR, FieldOfExperts, Problem
 from refimpl.results import NotConvergedError, SolverResult
-from refimpl.storage import npz_bytes, read_arrays, write_file
+from refimpl.storage import decoded, encoded, npz_bytes, read_arrays, write_file
 
 FORMAT = "refimpl-model/1"
-OPERATOR = ("domain_shape", "range_shape", "matvec", "adjoint")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,8 +157,8 @@ class TrainedModel:
             "potential_parameters": asdict(self.potential),
             **{name: getattr(self, name) for name in STATED},
         }
-        encoded = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
-        write_file(as_path(path), npz_bytes({**dict(self.theta.items()), "text": encoded}))
+        arrays = {**dict(self.theta.items()), "text": encoded(text)}
+        write_file(as_path(path), npz_bytes(arrays))
 
 
 STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended")
@@ -176,7 +174,7 @@ def load_model(path: Path | str) -> TrainedModel:
     """
     data = read_arrays(as_path(path))
     try:
-        text = json.loads(data.pop("text").tobytes().decode())
+        text = decoded(data.pop("text"))
         if text["format"] != FORMAT:
             raise ValueError(f"its format is {text['format']!r}, expected {FORMAT!r}")
         theta = make_parameters(data.pop("A"), **data)

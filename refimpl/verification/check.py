@@ -14,7 +14,7 @@ wrong blur pass.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from refimpl.kernels.vectors import dot
 from refimpl.paper import equations
 from refimpl.paper.operators.banks import Analysis
 from refimpl.paper.potentials import METHODS, trait
-from refimpl.paper.problem import Problem
+from refimpl.paper.problem import BANK, OPERATOR, Problem
 from refimpl.results import Check
 from refimpl.verification.checks import bilinear_test, dot_test, jvp_vjp, symmetry, taylor
 from refimpl.verification.checks.dot_tests import rounding_bound
@@ -39,14 +39,10 @@ from refimpl.verification.contracts import (
     stays,
 )
 from refimpl.verification.identities.agreement import agree
+from refimpl.verification.rounding import furthest_from_kinks, shortened
 from refimpl.verification.scans import find_kinks, potential_checks
 
 POINTS, IMAGES = 3, 3  # random points of a test, and images of a batch
-OPERATOR = ("domain_shape", "range_shape", "matvec", "adjoint")
-BANK = (
-    "image_shape", "coefficients_shape", "response_shape", "apply", "adjoint", "adjoint_filters",
-    "per_filter", "sum_per_filter",
-)  # fmt: skip
 CANDIDATES = 20  # states of which the one furthest from all kinks is taken
 
 
@@ -174,7 +170,7 @@ def operator_checks(K: Any, rng: np.random.Generator, name: str = "K") -> Iterat
         (f"{name}ᵀ", K.adjoint, codomain, domain),
     ):
         for dtype in taken:
-            yield attempt(label, kept, label, function, draw(source, dtype), (IMAGES, *target))
+            yield attempt_named(label, kept, function, draw(source, dtype), (IMAGES, *target))
         x, y = draw(source), draw(source)
         yield attempt(f"{label}: linear", linear, function, x, y)
         yield attempt(f"{label}: each image by itself", separate, function, x)
@@ -212,7 +208,7 @@ def bank_checks(bank: Any, rng: np.random.Generator) -> Iterator[Check]:
         ("adjoint_filters", bank.adjoint_filters, 1, 2, 0),
     ):
         single = partial(function, drawn[x].astype(np.float32))
-        yield attempt(name, kept, name, single, drawn[y].astype(np.float32), shapes[out])
+        yield attempt_named(name, kept, single, drawn[y].astype(np.float32), shapes[out])
         first = lambda a, f=function, b=drawn[y]: f(a, b)  # noqa: E731
         yield attempt(f"{name}: linear in its first argument", linear, first, drawn[x], draw()[x])
     for k in range(POINTS):
@@ -231,6 +227,8 @@ def problem_checks(problem: Problem, rng: np.random.Generator) -> Iterator[Check
     u, reach = calm_state(p, shape, rng)
     v, q = (rng.standard_normal(shape).astype(p.dtype) for _ in range(2))
     lin, z = step.linearize(u), equations.responses(p, u)
+    given = cache(lambda: lin.params_vjp(q))
+    expected = cache(lambda: equations.step_params_vjp(p, 1.0, u, q))
     pairs = [
         ("T(u)", lambda: step.apply(u), lambda: equations.step(p, 1.0, u)),
         ("∂T v", lambda: lin.jvp(v), lambda: equations.step_jvp(p, 1.0, u, v)),
@@ -238,8 +236,8 @@ def problem_checks(problem: Problem, rng: np.random.Generator) -> Iterator[Check
         *(
             (
                 f"(∂T/∂{key})ᵀ q",
-                lambda key=key: getattr(lin.params_vjp(q), key),
-                lambda key=key: getattr(equations.step_params_vjp(p, 1.0, u, q), key),
+                lambda key=key: getattr(given(), key),
+                lambda key=key: getattr(expected(), key),
             )
             for key, _ in p.theta.items()
         ),
@@ -249,14 +247,13 @@ def problem_checks(problem: Problem, rng: np.random.Generator) -> Iterator[Check
     bound = rounding_bound(z) * steepness_at(p.potential, z)
     for label, engine, definition in pairs:
         label = f"engine against equations: {label}"
-        yield attempt(label, agreement, label, engine, definition, bound)
+        yield attempt_named(label, agreement, engine, definition, bound)
     pair = lin.direction_jvp, lin.direction_vjp
     yield attempt_named("⟨∂G v, q⟩ = ⟨v, (∂G)ᵀ q⟩", jvp_vjp, *pair, v, q)
     if p.tied:
         yield attempt_named("∇²E symmetric", symmetry, lin.hvp, v, q)
     if p.dtype == np.float64:  # float32 rounding hides what Taylor remainders show
-        short = v * min(1.0, reach / np.abs(p.bank.apply(p.theta.A, v)).max())
-        yield from taylor_checks(step, lin, short)
+        yield from taylor_checks(step, lin, shortened(p, v, reach))
 
 
 def steepness_at(potential: Any, z: Array) -> float:
@@ -268,7 +265,7 @@ def steepness_at(potential: Any, z: Array) -> float:
     return float(1 + moved / (eps * max(np.abs(slopes).max(), np.finfo(z.dtype).tiny)))
 
 
-def agreement(name: str, engine: Callable, definition: Callable, bound: float) -> Check:
+def agreement(engine: Callable, definition: Callable, bound: float, *, name: str) -> Check:
     """The engine's array against that of the definition."""
     return agree(name, engine(), definition(), bound)
 
@@ -280,10 +277,7 @@ def calm_state(
     order."""
     kinks = [*find_kinks(p.potential), *trait(p.potential, "kinks")]
     drawn = [rng.standard_normal(shape).astype(p.dtype) for _ in range(CANDIDATES)]
-    drawn = [(u, equations.responses(p, u)) for u in (drawn if kinks else drawn[:1])]
-    near = [min((np.abs(z - k).min() for k in kinks), default=np.inf) for _, z in drawn]
-    best = int(np.argmax(near))
-    return drawn[best][0], float(near[best])
+    return furthest_from_kinks(p, kinks, drawn)
 
 
 def taylor_checks(step: Step, lin: StepLinearization, v: Array) -> Iterator[Check]:

@@ -44,7 +44,7 @@ def apart(given: Array, expected: Array, *scale: Array) -> tuple[float, float]:
     return ratio(length(given - expected), size), rounding_bound(expected)
 
 
-def kept(name: str, function, x: Array, shape: tuple[int, ...]) -> Check:
+def kept(function, x: Array, shape: tuple[int, ...], *, name: str) -> Check:
     """Whether f(x) is an array of this shape and of the dtype of x."""
     given, expected = described(function(x)), f"{x.dtype} {tuple(shape)}"
     label = f"{name}: {x.dtype} and shape kept"

@@ -9,17 +9,17 @@ Outputs of one evaluation are judged beside it by the absolute sums of their ter
 (`refimpl.verification.crosscheck.sizes`): smaller than products of norms where terms are few.
 """
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, per_image
+from refimpl.arrays import Array
 from refimpl.engine import Step, StepLinearization, slope_bound
 from refimpl.equilibrium.norms import bank_norms, operator_norm
 from refimpl.kernels.vectors import norm
-from refimpl.paper.potentials import Potential
-from refimpl.verification.cases.case import BATCHED, Case, all_parameters
+from refimpl.paper import equations
+from refimpl.paper.problem import FieldOfExperts, Problem
 
 # Norms enter rounding levels only; two digits of them are plenty.
 NORM_TOL = 1e-2
@@ -84,51 +84,25 @@ class Magnitudes(NamedTuple):
         return self.eps * (self.jacobian * norm(p) + norm(loss_gradient))
 
 
-def kink_distances(potential: Potential, z: Array) -> Array:
+def kink_distances(kinks: Iterable[float], z: Array) -> Array:
     """The distance of every response from the nearest kink of σ; infinite without kinks."""
     nearest = np.full(z.shape, np.inf)
-    for kink in potential.kinks:
+    for kink in kinks:
         nearest = np.minimum(nearest, np.abs(z - kink))
     return nearest
 
 
-def perturbed(
-    case: Case,
-    eps: float,
-    rng: np.random.Generator,
-    *,
-    by_image: bool = False,
-    parameters: bool = True,
-) -> Case:
-    """The case with every number moved by at most eps, relatively.
+def furthest_from_kinks(
+    p: FieldOfExperts | Problem, kinks: Sequence[float], candidates: list[Array]
+) -> tuple[Array, float]:
+    """The candidate u whose responses stay furthest from all kinks, and that distance."""
+    if len(kinks) == 0:
+        return candidates[0], np.inf
+    near = [kink_distances(kinks, equations.responses(p, u)).min() for u in candidates]
+    best = int(np.argmax(near))
+    return candidates[best], float(near[best])
 
-    Parameters
-    ----------
-    case : Case
-    eps : float
-    rng : Generator
-    by_image : bool
-        Whether the pixels of images move relative to the largest of them, as in an FFT.
-    parameters : bool
-        Whether those of the potential move too.
-    """
 
-    def move(x):
-        factor = 1 + eps * rng.uniform(-1, 1, np.shape(x))
-        return x * np.asarray(factor, getattr(x, "dtype", None))
-
-    def moved(name, x):
-        if name == "mask":
-            return x
-        if not (by_image and name in BATCHED):
-            return move(x)
-        largest = per_image(abs(x).reshape(len(x), -1).max(axis=1), x)
-        return x + eps * largest * rng.uniform(-1, 1, x.shape)
-
-    arrays = {name: moved(name, x) for name, x in case.arrays.items()}
-    numbers = {name: getattr(case, name) for name in ("tau", "lam", "gamma", "norm")}
-    numbers = {name: float(move(x)) for name, x in numbers.items() if x is not None}
-    if parameters:
-        moved_parameters = {k: float(move(x)) for k, x in all_parameters(case).items()}
-        numbers["potential_parameters"] = moved_parameters
-    return replace(case, arrays=arrays, **numbers)
+def shortened(p: FieldOfExperts | Problem, v: Array, reach: float) -> Array:
+    """`v`, scaled down so that no response to u + v moves by more than `reach`."""
+    return v * min(1.0, reach / np.abs(p.bank.apply(p.theta.A, v)).max())

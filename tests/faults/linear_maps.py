@@ -88,14 +88,14 @@ class OperatorAdjointIgnored:
         return z if p.operator == "convolution" else super().transpose(p, z)
 
 
-def padding_by(name):
-    """Another boundary of a blur."""
-    return lambda p: {"operator_boundary": name}
+def misread(change):
+    """A map of the question as it is misread."""
+    return lambda self, right, p, *arrays: right(replace(p, **change(p)), *arrays)
 
 
-def other_operator(change):
-    """K of the question as it is misread."""
-    return lambda self, right, p, u: right(replace(p, **change(p)), u)
+def under(**boundary):
+    """One boundary, whatever the question says."""
+    return lambda p: boundary
 
 
 def without(kind):
@@ -111,7 +111,7 @@ def other_array(kind, name, change):
 TABLES += overriding(
     "forward",
     "apply",
-    other_operator,
+    misread,
     ("BlurIgnored", "operator_ignored", without("convolution")),
     ("MaskIgnored", "operator_ignored", without("mask")),
     # 1 marks hidden values.
@@ -128,8 +128,8 @@ TABLES += overriding(
         other_array("convolution", "kernel", lambda k: k.swapaxes(0, 1)),
     ),
     *(
-        (f"OperatorPadsBy{name.title()}", f"operator_boundary:{name}", padding_by(name))
-        for name in BOUNDARIES
+        (f"OperatorPadsBy{x.title()}", f"operator_boundary:{x}", under(operator_boundary=x))
+        for x in BOUNDARIES
     ),
 )
 
@@ -152,27 +152,20 @@ class ImageTransposed:
         return value.swapaxes(2, 3).reshape(value.shape) + 0
 
 
-def synthesising(boundary):
-    """Cᵀ as the transpose under another boundary. Untied."""
-    return lambda self, right, p, C, z: right(replace(p, boundary=boundary), C, z)
-
-
-def analysing(boundary):
-    """Filters under one boundary, whatever the question says."""
-    return lambda self, right, p, A, u: right(replace(p, boundary=boundary), A, u)
-
-
 TABLES += overriding(
     "analyse",
     "apply",
-    analysing,
-    *((f"AnalysisPadsBy{x.title()}", f"analysis_boundary:{x}", x) for x in BOUNDARIES),
+    misread,
+    *(
+        (f"AnalysisPadsBy{x.title()}", f"analysis_boundary:{x}", under(boundary=x))
+        for x in BOUNDARIES
+    ),
 ) + overriding(
     "synthesise",
     "apply",
-    synthesising,
+    misread,  # Cᵀ as the transpose under another boundary; untied
     *(
-        (f"SynthesisPadsBy{name.title()}", f"synthesis_boundary:{name}", name)
+        (f"SynthesisPadsBy{name.title()}", f"synthesis_boundary:{name}", under(boundary=name))
         for name in ("zero", "periodic", "replicate")
     ),
 )

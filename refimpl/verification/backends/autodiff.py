@@ -202,6 +202,13 @@ class Autodiff(Maps):
             rows.append(x / settings.tau)
         return self.xp.concatenate(rows)
 
+    def pull_back(
+        self, settings: Question, arrays: Theta, theta: Theta, u: Array, b: Array, tol: float
+    ) -> Theta:
+        """(∂_θ T)ᵀ q with (I − ∂_u T)ᵀ q = b: E9 and E10 at the fixed point u."""
+        q = self.solve_adjoint(settings, arrays, theta, u, b, tol)
+        return self.detached(self._program("step_params_vjp", settings)(arrays, theta, u, q))
+
     # From questions to programs.
 
     def _parts(self, problem: Question) -> tuple[Question, Theta, Theta]:

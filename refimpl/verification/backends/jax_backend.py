@@ -76,8 +76,7 @@ class JaxBackend(Autodiff):
 
         def backward(saved, cotangent):
             theta, u = saved
-            q = self.solve_adjoint(settings, arrays, theta, u, cotangent, tol)
-            return (self._program("step_params_vjp", settings)(arrays, theta, u, q),)
+            return (self.pull_back(settings, arrays, theta, u, cotangent, tol),)
 
         star.defvjp(forward, backward)
         return star(theta)

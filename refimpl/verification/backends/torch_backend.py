@@ -108,8 +108,6 @@ class FixedPoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx, cotangent):
         """(∂_θ T)ᵀ q with (I − ∂_u T)ᵀ q = cotangent."""
-        backend, settings, arrays, theta, tol = ctx.problem
-        q = backend.solve_adjoint(settings, arrays, theta, ctx.star, cotangent, tol)
-        program = backend._program("step_params_vjp", settings)
-        gradient = backend.detached(program(arrays, theta, ctx.star, q))
+        backend, *problem, tol = ctx.problem
+        gradient = backend.pull_back(*problem, ctx.star, cotangent, tol)
         return None, None, None, None, None, *gradient.values()

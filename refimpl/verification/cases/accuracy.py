@@ -109,7 +109,7 @@ def bend(lin: StepLinearization, norms: Norms, e: Array) -> Array | float:
     potential, z = lin.step.problem.potential, lin.field.preactivation
     if np.isfinite(trait(potential, "sup_third")):
         return norms.bend
-    away = kink_distances(potential, z).reshape(len(z), -1).min(axis=1)
+    away = kink_distances(potential.kinks, z).reshape(len(z), -1).min(axis=1)
     return np.where(away > norms.A * e, 0.0, np.inf)
 
 

@@ -58,6 +58,12 @@ def singular_values(bank: Any, A: Array) -> Array:
     return np.linalg.svd(matrix, compute_uv=False)
 
 
+def singular_gap(bank: Any, A: Array) -> float:
+    """1 − s₂/s₁ of the two largest; 1 for a single one, 0 where A vanishes."""
+    first, second, *_ = *singular_values(bank, A), 0.0
+    return float(1 - second / first) if first > 0 else 0.0
+
+
 def source_indices(length: int, pad: int, boundary: str) -> Array:
     """Which pixel of a row of `length` each pixel of the padded row copies; −1 stands for zero."""
     if boundary not in NUMPY_PAD_MODES:

@@ -16,6 +16,7 @@ Not here: which parts to exchange (`refimpl.verification.crosscheck.suspects`), 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,7 +136,7 @@ class Parts:
     normalizer: Normalizer | None = None
     pull: dict[str, Function] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def used(self) -> tuple[Array, Array]:
         """A and C as they act, normalised if they are."""
         if self.normalizer is None:

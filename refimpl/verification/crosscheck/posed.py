@@ -22,7 +22,7 @@ from refimpl.arrays import Array
 from refimpl.kernels.vectors import norm
 from refimpl.paper.potentials import Potential, make_potential
 from refimpl.verification.cases import Case
-from refimpl.verification.checks.dense_matrices import singular_values
+from refimpl.verification.checks.dense_matrices import singular_gap
 from refimpl.verification.crosscheck.anatomy import Parts, make_parts, responses
 from refimpl.verification.crosscheck.matrices import MatrixSystem
 from refimpl.verification.question import in_precision
@@ -87,13 +87,10 @@ def certified_monotone(system: MatrixSystem, potential: Potential) -> bool:
 
 def close_to_kink(parts: Parts, potential: Potential, u: Array) -> bool:
     """Whether a response at u lies within `MARGIN` of a kink."""
-    return bool(kink_distances(potential, responses(parts, u).z).min() < MARGIN)
+    return bool(kink_distances(potential.kinks, responses(parts, u).z).min() < MARGIN)
 
 
 def smallest_gap(parts: Parts) -> float:
     """1 − σ₂/σ₁ of A, and of C when untied, as given; 0 where an array vanishes."""
-    gaps = []
-    for raw in (parts.A,) if parts.tied else (parts.A, parts.C):
-        values = np.append(singular_values(parts.normalizer.bank, raw), 0.0)
-        gaps.append(1 - values[1] / values[0] if values[0] > 0 else 0.0)
-    return float(min(gaps))
+    banks = (parts.A,) if parts.tied else (parts.A, parts.C)
+    return min(singular_gap(parts.normalizer.bank, raw) for raw in banks)

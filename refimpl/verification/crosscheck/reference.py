@@ -28,8 +28,8 @@ from refimpl.verification.cases import Case, CaseResult, evaluate
 from refimpl.verification.crosscheck.anatomy import local_output, make_parts
 from refimpl.verification.crosscheck.sizes import Sizes, kinks_touched
 from refimpl.verification.crosscheck.solved import SAFETY, solved_tolerances
+from refimpl.verification.perturbation import perturbed
 from refimpl.verification.question import in_precision
-from refimpl.verification.rounding import perturbed
 
 DRAWS = 6
 # The relative residual that solved stages are asked for: above rounding, so that it is reached.

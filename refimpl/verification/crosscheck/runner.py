@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refimpl.arrays import positive
+from refimpl.arrays import count, positive
 from refimpl.verification.crosscheck.behaviour import DIRECT, INDIRECT, Probe
 from refimpl.verification.crosscheck.calls import Call, Finding, Session, describe
 from refimpl.verification.crosscheck.diagnosis import stage_reports
@@ -118,7 +118,7 @@ def crosscheck(
     only = dict(only or {})
     check_only(only)
     for name, seconds in (("time_limit", time_limit), ("budget", budget)):
-        if not 0 < positive(seconds, name) <= DAY:
+        if positive(seconds, name) > DAY:
             raise ValueError(f"{name}: given {seconds}, expected seconds, at most {DAY}")
     start = time.monotonic()
     session = Session(
@@ -150,9 +150,8 @@ def crosscheck(
 
 def check_options(seed: int, cases: int, precision: str, stages: Sequence[str] | None) -> None:
     """Raise ValueError for options out of range."""
-    if seed < 0:
-        raise ValueError(f"seed: given {seed}, expected an integer of at least 0")
-    if not 1 <= cases <= SEEDS_PER_RUN:
+    count(seed, "seed", least=0)
+    if count(cases, "cases") > SEEDS_PER_RUN:
         raise ValueError(f"cases: given {cases}, expected 1 to {SEEDS_PER_RUN}")
     if not isinstance(precision, str) or precision not in DEFAULT_TOL:
         raise ValueError(f"precision: given {precision!r}, expected float64 or float32")

@@ -20,6 +20,9 @@ from refimpl.equilibrium.state import ANY_MODEL, TIED_ONLY, reconstruct
 from refimpl.paper.loss import squared_loss, squared_loss_gradient
 from refimpl.paper.parameters import Parameters
 from refimpl.results import Check, SolverResult
+from refimpl.verification.cases.case import build_model, raw_parameters
+from refimpl.verification.cases.evaluation import local_outputs
+from refimpl.verification.cases.given import Given
 from refimpl.verification.checks import dense_matrix
 from refimpl.verification.identities.agreement import SOLVED, agree, agree_each
 from refimpl.verification.identities.known_problems import KnownProblem, problems
@@ -47,13 +50,8 @@ def solve(problem: KnownProblem) -> SolverResult:
 
 
 def _local_checks(name: str, problem: KnownProblem, expected: dict[str, Array]) -> Iterator[Check]:
-    step, x = problem.step, problem.inputs
-    lin = step.linearize(x["u"])
-    given = {"map": lin.value, "jvp": lin.jvp(x["v"]), "vjp": lin.vjp(x["w"])}
-    given |= {f"vjp_{key}": g for key, g in lin.params_vjp(x["w"]).items() if key != "gamma"}
-    if step.problem.theta.tied:
-        given |= {"energy": step.energy(x["u"]), "gradient": lin.gradient, "hvp": lin.hvp(x["v"])}
-    for key, value in given.items():
+    given = Given(build_model(problem.case), raw_parameters(problem.case))
+    for key, value in local_outputs(problem.step, given, problem.inputs).items():
         yield agree(f"dense oracle, {key}: {name}", value, expected[key], SOLVED)
 
 

@@ -26,7 +26,7 @@ from refimpl.verification.checks import complex_step, jvp_vjp, symmetry, taylor
 from refimpl.verification.checks.dot_tests import rounding_bound
 from refimpl.verification.identities import registry
 from refimpl.verification.identities.agreement import agree, agree_each
-from refimpl.verification.rounding import kink_distances
+from refimpl.verification.rounding import furthest_from_kinks, shortened
 
 CANDIDATES = 50
 
@@ -41,9 +41,10 @@ def checks(seed: int) -> Iterator[Check]:
         q = towards(field.value(u), noise)
         yield from _derivative_checks(name, field, u, v, q)
         yield from _parameter_checks(name, field, u, q, rng)
-        yield from _taylor_checks(name, field, u, shortened(experts, v, reach))
+        short = shortened(experts, v, reach)
+        yield from _taylor_checks(name, field, u, short)
         if isinstance(field, TiedField):
-            yield from _energy_checks(name, field, u, v, q)
+            yield from _energy_checks(name, field, u, (v, q), short)
             yield from _tie_checks(name, field, u, q)
         yield from _engine_checks(name, field, u, q)
 
@@ -52,20 +53,7 @@ def state(experts: FieldOfExperts, rng: np.random.Generator) -> tuple[Array, flo
     """The candidate u whose responses stay furthest from all kinks, and that distance."""
     shape = (registry.IMAGES, *experts.bank.image_shape)
     candidates = [rng.standard_normal(shape) for _ in range(CANDIDATES)]
-    distances = [distance_to_kinks(experts, u) for u in candidates]
-    best = int(np.argmax(distances))
-    return candidates[best], distances[best]
-
-
-def distance_to_kinks(experts: FieldOfExperts, u: Array) -> float:
-    """min |z − kink| over all responses and kinks; infinite for smooth potentials."""
-    return float(kink_distances(experts.potential, equations.responses(experts, u)).min())
-
-
-def shortened(experts: FieldOfExperts, v: Array, reach: float) -> Array:
-    """`v`, scaled down so that no response to u + v moves by more than `reach`."""
-    largest = np.abs(experts.bank.apply(experts.theta.A, v)).max()
-    return v * min(1.0, reach / largest)
+    return furthest_from_kinks(experts, experts.potential.kinks, candidates)
 
 
 def towards(x: Array, noise: Array) -> Array:
@@ -102,12 +90,13 @@ def _taylor_checks(name: str, field: Field, u: Array, v: Array) -> Iterator[Chec
     yield taylor(field.value, [jvp], u, v, name=f"E4 against E3, Taylor: {name}").check
 
 
-def _energy_checks(name: str, field: TiedField, u: Array, v: Array, q: Array) -> Iterator[Check]:
+def _energy_checks(
+    name: str, field: TiedField, u: Array, along: tuple[Array, Array], short: Array
+) -> Iterator[Check]:
     lin, R = field.linearize(u), partial(equations.regulariser, field.experts)
-    derivative = lambda d: dot(lin.value, d)  # noqa: E731
+    derivative, (v, q) = lambda d: dot(lin.value, d), along
     yield complex_step(R, derivative, u, v, name=f"E3 against E2, complex step: {name}")
     yield symmetry(lin.hvp, v, q, name=f"E4 symmetric: {name}")
-    short = shortened(field.experts, v, distance_to_kinks(field.experts, u))
     terms = [dot(lin.value, short), dot(short, lin.hvp(short))]
     for order in (1, 2):
         check = f"{('E3', 'E4')[order - 1]} against E2, Taylor: {name}"

@@ -9,6 +9,7 @@ two singular values nearly meet, ‖Â‖ nearly has a kink; such Â are not dra
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from refimpl.arrays import Array
 from refimpl.equilibrium.norms import bank_norm
 from refimpl.results import Check
 from refimpl.training.normalization import Normalization
-from refimpl.verification.checks.dense_matrices import singular_values
+from refimpl.verification.checks.dense_matrices import singular_gap, singular_values
 from refimpl.verification.identities import registry
 from refimpl.verification.identities.agreement import agree, at_most
 
@@ -41,12 +42,8 @@ def checks(seed: int) -> Iterator[Check]:
 
 def separated(bank: registry.Bank, rng: np.random.Generator) -> tuple[Array, float]:
     """The candidate whose largest singular value is furthest from the next, and that value."""
-
-    def gap(raw):
-        values = singular_values(bank, raw)
-        return 1.0 if len(values) == 1 else 1 - values[1] / values[0]
-
-    raw = max((registry.coefficients(bank, rng) for _ in range(CANDIDATES)), key=gap)
+    candidates = (registry.coefficients(bank, rng) for _ in range(CANDIDATES))
+    raw = max(candidates, key=partial(singular_gap, bank))
     return raw, float(singular_values(bank, raw)[0])
 
 

@@ -10,14 +10,13 @@ import numpy as np
 from refimpl.arrays import Array
 from refimpl.engine import make_field
 from refimpl.paper.operators import FilterBank
-from refimpl.paper.potentials import Potential
+from refimpl.paper.potentials import METHODS, Potential
 from refimpl.paper.problem import FieldOfExperts
 from refimpl.results import Check
-from refimpl.verification.checks import complex_step
 from refimpl.verification.identities import registry
 from refimpl.verification.identities.agreement import at_most
+from refimpl.verification.scans import POINTS, exact_derivative, points
 
-POINTS = 400
 NEGLIGIBLE = 1e-280  # the kernels cut sech² off at 4e-304, the definition goes on to underflow
 COMPILED = 32 * np.finfo(float).eps  # relative error allowed to each compiled number
 
@@ -31,21 +30,10 @@ def checks(seed: int) -> Iterator[Check]:
         yield from _kernel_checks(name, potential, z)
 
 
-def points(rng: np.random.Generator) -> Array:
-    """Numbers of both signs and many magnitudes."""
-    return rng.choice([-1.0, 1.0], POINTS) * 10.0 ** rng.uniform(-3, 3, POINTS)
-
-
 def _derivative_checks(name: str, potential: Potential, z: Array) -> Iterator[Check]:
-    pairs = (
-        ("σ = φ′", potential.value, potential.derivative(z)),
-        ("σ′", potential.derivative, potential.second_derivative(z)),
-    )
-    for what, function, derivative in pairs:
-        # σ grows at most like |z|: the direction 1/(1 + |z|) lets no point outweigh the others.
-        yield complex_step(
-            function, lambda v, d=derivative: d * v, z, 1 / (1 + np.abs(z)), name=f"{what}: {name}"
-        )
+    value, sigma, slope = (getattr(potential, method) for method in METHODS)
+    for what, function, derivative in (("σ = φ′", value, sigma), ("σ′", sigma, slope)):
+        yield exact_derivative(function, derivative, z, name=f"{what}: {name}")
 
 
 def _bound_checks(name: str, potential: Potential, z: Array) -> Iterator[Check]:

@@ -25,14 +25,13 @@ import numpy as np
 from refimpl.arrays import Array
 from refimpl.engine import Step
 from refimpl.paper import equations
-from refimpl.verification.builders import Bank
 from refimpl.verification.cases.case import Case, build_step
 from refimpl.verification.cases.evaluation import CaseResult, evaluate
 from refimpl.verification.cases.exchange import write_case
 from refimpl.verification.cases.golden.outputs import SUITE
 from refimpl.verification.cases.golden.recipes import RECIPES, Recipe
 from refimpl.verification.checks import dense_matrix
-from refimpl.verification.checks.dense_matrices import singular_values
+from refimpl.verification.checks.dense_matrices import singular_gap
 from refimpl.verification.rounding import kink_distances
 
 GRID = 2.0**10
@@ -142,16 +141,10 @@ def shortcomings(case: Case, result: CaseResult) -> list[str]:
     return found
 
 
-def singular_gap(bank: Bank, A: Array) -> float:
-    """1 − s₂/s₁, s₁ and s₂ the largest singular values of the whole operator."""
-    s = singular_values(bank, A)
-    return float(1 - s[1] / s[0])
-
-
 def kink_distance(step: Step, u: Array) -> float:
     """The least distance of a response A u + b from a kink of σ; infinite without kinks."""
     z = equations.responses(step.problem, u)
-    return float(kink_distances(step.problem.potential, z).min())
+    return float(kink_distances(step.problem.potential.kinks, z).min())
 
 
 def conditioning(step: Step, star: Array) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from refimpl.verification.cases.case import Case, CaseError
 from refimpl.verification.cases.evaluation import CaseResult, evaluate
 from refimpl.verification.cases.exchange import read_arrays, read_case
 from refimpl.verification.checks.dot_tests import ratio
-from refimpl.verification.rounding import perturbed
+from refimpl.verification.perturbation import perturbed
 
 SUITE = Path(__file__).with_name("suite")
 
