@@ -4,6 +4,9 @@
 #   make test       run the tests, one process per core (PYTEST_ARGS="-k noise" chooses some)
 #   make bench      time hypergradients here, in torch, JAX and SciPy (QUICK=1: small images)
 #   make faults     hold planted faults against the reference (SEEDS=500: false alarms instead)
+#   make errors     hold stated errors against the truth (PROBLEMS=2000 HARD=700)
+#   make kills      kill training (KILLS=100 times) and figures (a fifth of that), and resume them
+#   make fuzz       call all that is public with what does not fit (CALLS=10000 times)
 #   make verify     measure every identity and compare it with its bound
 #   make lint       check the style of the code
 #   make install    only build .venv, with the command .venv/bin/refimpl
@@ -12,10 +15,14 @@
 # PYTHON3=python3.12 makes .venv with another interpreter than python3.
 
 PYTHON3 ?= python3
+PROBLEMS ?= 2000
+HARD ?= 700
+KILLS ?= 100
+CALLS ?= 10000
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help figures test bench faults verify lint install clean
+.PHONY: help figures test bench faults errors kills fuzz verify lint install clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -32,6 +39,16 @@ bench: .venv/.installed-test
 
 faults: .venv/.installed-test
 	PYTHONPATH=tests $(PYTHON) -m faults $(if $(SEEDS),--seeds $(SEEDS)) $(FAULTS_ARGS)
+
+errors: .venv/.installed-test
+	PYTHONPATH=tests $(PYTHON) -m errors --problems $(PROBLEMS) --hard $(HARD) $(ERRORS_ARGS)
+
+# A fifth as many of figures, with few epochs, which take longer.
+kills: .venv/.installed-test
+	PYTHONPATH=tests $(PYTHON) -m kills --training $(KILLS) --figures $$(( $(KILLS) / 5 ))
+
+fuzz: .venv/.installed-test
+	PYTHONPATH=tests $(PYTHON) -m fuzz --calls $(CALLS)
 
 verify: .venv/.installed
 	$(PYTHON) -m refimpl verify

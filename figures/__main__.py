@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 # One thread each: two workers train side by side, and small images gain nothing from more.
@@ -25,7 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault(name, "1")
     say("loading")
     from figures import draw, studies, train
+    from refimpl.storage import remove_parts
 
+    for folder in (output, output / "runs", output / "studies"):
+        remove_parts(folder)
     train.train_all(train.presets(options.quick), output / "runs", say)
     studies.run_all(output, say)
     drawn = draw.draw_all(output, options.only, say)
@@ -44,9 +48,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """Run the command line: its exit code, 2 with one line where files cannot be used."""
     try:
-        sys.exit(main())
-    except ValueError as error:
-        print(f"figures: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return main()
+    except (ValueError, OSError, BrokenProcessPool) as error:
+        print(f"figures: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("figures: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

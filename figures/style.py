@@ -4,9 +4,12 @@ Colours are Okabe and Ito's, readable by colour-blind readers; line styles and m
 too, so that figures survive printing in grey.
 """
 
+import io
 from pathlib import Path
 
 import matplotlib
+
+from refimpl.storage import write_file
 
 matplotlib.use("Agg")
 
@@ -54,6 +57,8 @@ plt.rcParams.update(
 
 def save(figure: plt.Figure, output: Path, name: str) -> None:
     """Write a figure as PNG and PDF, without time stamps, and close it."""
-    figure.savefig(output / f"{name}.png", metadata={"Software": None})
-    figure.savefig(output / f"{name}.pdf", metadata={"CreationDate": None})
+    for format, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=format, metadata=metadata)
+        write_file(output / f"{name}.{format}", content.getvalue())
     plt.close(figure)

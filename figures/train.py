@@ -17,6 +17,7 @@ from refimpl.experiments import (
     save_run,
     summarize,
 )
+from refimpl.experiments.runs import FORMAT
 from refimpl.storage import write_file
 
 QUICK = {
@@ -80,7 +81,7 @@ def train_preset(experiment: Experiment, folder: Path) -> str:
         tied = result.parameters if method == "bilevel" else tied
         save_run(run_path(experiment, method, folder), summarize(experiment, method, result))
         losses.append(f"{method} {min_loss(result.records):.4g}")
-    write_file(stamp_path(experiment, folder), json.dumps(experiment.settings()).encode())
+    write_file(stamp_path(experiment, folder), stamp(experiment))
     return ", ".join(losses)
 
 
@@ -95,13 +96,18 @@ def run_path(experiment: Experiment, method: str, folder: Path) -> Path:
 
 
 def stamp_path(experiment: Experiment, folder: Path) -> Path:
-    """The settings of a preset, written once all its runs are saved."""
+    """Where the stamp of a preset is."""
     return folder / f"{experiment.name}.json"
 
 
 def complete(experiment: Experiment, folder: Path) -> bool:
     """Whether every run is saved, with these very settings."""
-    stamp = stamp_path(experiment, folder)
+    path = stamp_path(experiment, folder)
     runs = [run_path(experiment, method, folder) for method in methods(experiment)]
-    saved = stamp.exists() and all(path.exists() for path in runs)
-    return saved and stamp.read_text() == json.dumps(experiment.settings())
+    saved = path.exists() and all(path.exists() for path in runs)
+    return saved and path.read_bytes() == stamp(experiment)
+
+
+def stamp(experiment: Experiment) -> bytes:
+    """What is written once all runs of a preset are saved: their format and settings."""
+    return json.dumps({"format": FORMAT, **experiment.settings()}).encode()

@@ -18,7 +18,7 @@ Array = np.ndarray
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NUMBERS = (int, float, np.integer, np.floating)
 
-# More channels than `MANY` beside an axis of at most `FEW` pixels: the axes are in another order.
+# More channels than `MANY` beside a last axis of at most `FEW`: the axes are in another order.
 MANY, FEW = 16, 4
 
 
@@ -47,12 +47,7 @@ def as_images(u: Array, name: str = "u", shape: tuple[int, ...] | None = None) -
             f"{name}: shape is {u.shape}, expected (N, C, H, W) with no axis of length 0; "
             "add the missing axes, for example image[None, None]"
         )
-    if u.shape[1] > MANY and u.shape[3] <= FEW:
-        raise ValueError(
-            f"{name}: shape is {u.shape}, which as (N, C, H, W) is {u.shape[1]} channels of "
-            f"{u.shape[2]} x {u.shape[3]} pixels; put the channels first, for example by "
-            "np.moveaxis(u, -1, 1)"
-        )
+    refuse_channels_last(u.shape[1:], f"{name}: shape is {u.shape}")
     if shape is not None and u.shape[1:] != tuple(shape):
         raise ValueError(f"{name}: images are {u.shape[1:]}, expected {tuple(shape)}")
     return u
@@ -64,7 +59,7 @@ def as_image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     Raises
     ------
     ValueError
-        If it is neither, or not of positive integers.
+        If it is neither, not of positive integers, or has the channels last.
     """
     try:
         sides = tuple(operator.index(n) for n in shape)
@@ -72,16 +67,33 @@ def as_image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
         sides = ()
     if len(sides) not in (2, 3) or min(sides) < 1:
         raise ValueError(
-            f"image_shape: given {shape!r}, expected (H, W) or (C, H, W) of positive integers, "
-            "for example image.shape"
+            f"image_shape: given {shown(shape)}, expected (H, W) or (C, H, W) of positive integers"
+            ", for example image.shape"
         )
-    return (1, *sides) if len(sides) == 2 else sides
+    if len(sides) == 2:
+        return (1, *sides)
+    refuse_channels_last(sides, f"image_shape: given {shape}")
+    return sides
+
+
+def refuse_channels_last(shape: tuple[int, int, int], given: str) -> None:
+    """Raise ValueError for a shape (C, H, W) that looks like (H, W, C).
+
+    Narrow images of many channels can still be had, with rows and columns exchanged.
+    """
+    C, H, W = shape
+    if C > MANY and H > FEW and W <= FEW:
+        raise ValueError(
+            f"{given}, which as (C, H, W) is {C} channels of {H} x {W} pixels; put the channels "
+            "first, an image u by np.moveaxis(u, -1, 0), a batch by np.moveaxis(u, -1, 1) (or "
+            f"exchange rows and columns, if there are {C} channels)"
+        )
 
 
 def as_finite(x: Array, name: str) -> Array:
     """Return `x` if it is a float32 or float64 array without NaN or infinity, and not masked."""
     refuse_masked(x, name)
-    x = np.asarray(x)
+    x = as_array(x, name)
     if x.dtype not in FLOATS:
         raise TypeError(
             f"{name}: dtype is {x.dtype}, expected float32 or float64; "
@@ -94,6 +106,14 @@ def as_finite(x: Array, name: str) -> Array:
             + (" (missing pixels: by any number, with a Mask operator)" if name == "y" else "")
         )
     return x
+
+
+def as_array(x: Array, name: str) -> Array:
+    """Return `x` as an array; TypeError where its rows have several lengths."""
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise TypeError(f"{name}: given {shown(x)}, expected an array of numbers") from error
 
 
 def refuse_masked(x: Array, name: str) -> None:
@@ -124,16 +144,31 @@ def positive(value: float, name: str) -> float:
     """Return `value` as a float if it is finite and greater than zero."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if not (isinstance(value, NUMBERS) and np.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: given {value!r}, expected a finite number greater than 0")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, NUMBERS) else np.nan
+    except OverflowError:  # an integer beyond all floats
+        number = np.inf
+    if not 0 < number < np.inf:
+        raise ValueError(f"{name}: given {shown(value)}, expected a finite number greater than 0")
+    return number
 
 
 def count(value: int, name: str, *, least: int = 1) -> int:
     """Return `value` if it is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}: given {value!r}, expected an integer of at least {least}")
+        raise ValueError(f"{name}: given {shown(value)}, expected an integer of at least {least}")
     return int(value)
+
+
+def shown(value: object) -> str:
+    """What was given, for a message: one line, an array by its shape."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of an object of one's own
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def per_image(values: Array, x: Array) -> Array:

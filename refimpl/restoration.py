@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.ndimage
 
-from refimpl.arrays import NUMBERS, Array, as_finite
+from refimpl.arrays import NUMBERS, Array, as_finite, shown
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
 from refimpl.images.pixels import as_batch_of_images, as_numbers
@@ -220,7 +220,7 @@ def _minimise(task: str, K: LinearOperator, y: Array, lam: float, start: Array |
     slope, tol = RULES[task].slope, RULES[task].tol
     experts = total_variation(y.shape[1:], slope=slope)
     step = make_step(Problem(K, y, experts, lam), tau=1 / (8 * slope))
-    star = reconstruct(step, start, tol=tol)
+    star = reconstruct(step, start, residual_tol=tol)
     if not star.all_converged:
         raise NotConvergedError(
             f"{task}: {star.message}; lambda is {lam:.3g}: pass a larger noise_level, which makes "
@@ -250,9 +250,9 @@ def _noise_level(y: Array, given: float | None, missing: Array | None = None) ->
     level = estimate_noise(y[0], channel_axis=0, mask=missing) if given is None else given
     number = isinstance(level, NUMBERS) and level is not True
     if not (number and 0 <= level <= MOST_NOISE):
-        origin = "estimated" if given is None else "given"
+        origin = f"estimated {level:g}" if given is None else f"given {shown(level)}"
         raise ValueError(
-            f"noise_level: {origin} {level!r}, expected None or 0 to {MOST_NOISE:g}, the standard "
+            f"noise_level: {origin}, expected None or 0 to {MOST_NOISE:g}, the standard "
             "deviation where white is 1; divide that of 8-bit pixels (and such an image) by 255"
         )
     largest = float(np.abs(y).max())

@@ -13,6 +13,13 @@ import numpy as np
 # Remarks that a message repeats; the others are in `SolverResult.notes`.
 MOST_NOTES = 3
 
+# Relative residuals within this factor of the unit roundoff are called rounding errors.
+ROUNDING_FACTOR = 1000
+SINGULAR = (
+    "the system is nearly singular, as where missing pixels lie between edges of a steep potential "
+    "(take a smaller slope) or K and the filters have a common kernel"
+)
+
 
 class SolverResult(NamedTuple):
     """Outcome of an iterative solver on a batch of N independent problems.
@@ -22,7 +29,7 @@ class SolverResult(NamedTuple):
     x : array (N, ...)
         The last iterate of each image.
     converged : bool array (N,)
-        Whether `residuals` is at most the tolerance asked for.
+        Whether what the tolerance bounds, the error or the residual, is at most that.
     iterations : int array (N,)
         Iterations that changed each image.
     residuals : array (N,)
@@ -42,6 +49,13 @@ class SolverResult(NamedTuple):
         What to change for each image that did not converge; "" where it did.
     notes : tuple of str
         Remarks on the whole run.
+    error : array (N,)
+        ‖x − x*‖ / ‖x‖ of each image, as `kind` says; infinite where nothing is known.
+    kind : tuple of N str
+        "proved" (a theorem, rounding included), "bounded" (an inequality whose constants are
+        computed to first order), "estimated" (of the size of the error) or "unknown".
+    measured : "residual" or "error"
+        What `tol` bounds, and by which `converged` is meant.
     """
 
     x: np.ndarray
@@ -55,6 +69,9 @@ class SolverResult(NamedTuple):
     tol: np.ndarray
     advice: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    error: np.ndarray = np.array(np.inf)
+    kind: tuple[str, ...] = ()
+    measured: str = "residual"
 
     def __repr__(self) -> str:
         return f"SolverResult({self.message})"
@@ -63,6 +80,11 @@ class SolverResult(NamedTuple):
     def all_converged(self) -> bool:
         """Whether every image converged."""
         return bool(np.all(self.converged))
+
+    @property
+    def measure(self) -> np.ndarray:
+        """What the tolerance bounds, of each image: its error, or its residual."""
+        return self.error if self.measured == "error" else self.residuals
 
     @property
     def message(self) -> str:
@@ -76,13 +98,33 @@ class SolverResult(NamedTuple):
         N, done = len(self.converged), int(np.sum(self.converged))
         if done == N:
             who = f"all {N} images converged in at most" if N > 1 else "the image converged in"
-            return f"{who} {self.iterations.max()} iterations of {self.method}"
-        n = int(np.argmax(np.where(self.converged, -1, self.residuals / self.tol)))
-        r, tol = self.residuals[n], self.tol[n]
+            what = f"{self.iterations.max()} iterations of {self.method}"
+            return f"{who} {what}{self._largest_error()}"
+        n = int(np.argmax(np.where(self.converged, -1, self.measure / self.tol)))
+        value, tol = self.measure[n], self.tol[n]
+        what = f"relative {self.measured} {value:.1e} {'≤' if value <= tol else '>'} {tol:.2g}"
+        if self.measured == "error" and self.kind[n] == "unknown":
+            what = f"relative error unknown, expected at most {tol:.2g},"
         return (
-            f"{N - done} of {N} images did not converge; worst: image {n}, relative residual "
-            f"{r:.1e} {'≤' if r <= tol else '>'} {tol:.2g} after {self.iterations[n]} iterations "
-            f"of {self.method}; {self.advice[n]}"
+            f"{N - done} of {N} images did not converge; worst: image {n}, {what} "
+            f"after {self.iterations[n]} iterations of {self.method}; {self.advice[n]}"
+        )
+
+    def _largest_error(self) -> str:
+        """", error at most 2e-05 (bounded)", or nothing where it is not known of all images."""
+        if not self.kind or "unknown" in self.kind:
+            return ""
+        n = int(np.argmax(self.error))
+        return f", relative error {self.error[n]:.1e} ({self.kind[n]})"
+
+    def judged_by_error(self, tol: float | np.ndarray) -> "SolverResult":
+        """The same, converged where `error` is at most `tol`, whatever the residual."""
+        converged = self.error <= tol
+        chosen = zip(converged, self.advice, strict=True)
+        advice = tuple("" if good else said or "its error stays larger" for good, said in chosen)
+        return self._replace(
+            converged=converged, tol=np.broadcast_to(tol, len(converged)), advice=advice,
+            measured="error",
         )
 
     def rejected(self, images: np.ndarray, advice: str) -> "SolverResult":

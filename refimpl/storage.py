@@ -1,69 +1,159 @@
-"""Files: arrays as npz without pickles, and writing that leaves whole files or none.
+"""Files: arrays and JSON read with suspicion, and writing that leaves whole files or none.
 
-Nothing in a file is ever executed. A file is written under a temporary name beside its place and
-then renamed, so that a reader, or an interruption, finds the old one or the new one.
+Every reader of this package goes through `read_arrays`, `read_kept` or `read_json`. Nothing in a
+file is executed, sizes are checked before anything is inflated or allocated, and whatever is wrong
+is one ValueError with the file's name. A file is written under a temporary name beside its place,
+brought to the disk and then renamed, so that a reader, or an interruption, finds the old one or the
+new one; what a killed process left behind is removed by the next that writes there.
+
+Not here: what the files mean (`refimpl.training`, `refimpl.experiments`, `docs/case-format.md`).
 """
 
+import contextlib
+import dataclasses
+import hashlib
 import io
 import json
+import math
 import os
+import platform
+import re
+import stat
+import warnings
 import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# What NumPy and zipfile raise for truncated, foreign or malicious files.
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    NotImplementedError,
-    MemoryError,
-)
+# Arrays may take this much, or as much as the file itself, which np.savez does not compress.
+MOST_BYTES = 2**28
+# A JSON text of brackets alone takes thirty times its length in memory.
+MOST_TEXT = 2**24
+# What refimpl keeps in npz files, by the format that is written into them.
+KINDS = {
+    "refimpl-model/1": "model",
+    "refimpl-run/1": "run",
+    "refimpl-checkpoint/1": "checkpoint",
+}
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+PART = re.compile(r"\..+\.([^.]*)\.(\d+)\.refimpl-part")
 
 
-def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """All arrays of an npz file.
+def as_path(path: Path | str) -> Path:
+    """The path, if it is one."""
+    if not isinstance(path, (str, Path)) or "\0" in str(path):
+        plain = path is None or isinstance(path, str)
+        given = repr(path)[:80] if plain else f"a {type(path).__name__}"
+        raise TypeError(f"path: given {given}, expected a file name such as 'model.npz'")
+    return Path(path)
+
+
+def read_arrays(path: Path | str, only: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    """All arrays of an npz file, or those named in `only` that are there.
 
     Raises
     ------
     ValueError
-        If the file is missing, not readable, truncated or no npz file, or needs unpickling.
+        If the file is missing, not readable, truncated or no npz file, takes more memory than
+        `MOST_BYTES` and the file's size, or needs unpickling.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
-        with path.open("rb") as file:
-            arrays = _read(file)
+        with _regular(path) as file:
+            return _read(file, only)
     except OSError as error:
         raise ValueError(f"{path}: not readable: {error.strerror or error}") from error
-    except DAMAGED as error:
+    except Exception as error:  # zipfile, zlib, tokenize and NumPy raise their own
         raise ValueError(
             f"{path}: not a complete npz file of plain arrays ({first_line(error)}); "
             "write it again with np.savez, without object arrays"
         ) from error
-    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if foreign:
-        raise ValueError(f"{path}: {', '.join(foreign)} is no array; store .npy members only")
+
+
+def _regular(path: Path):
+    """An open file; a directory, a pipe or a device, which may never end, is an OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("not a file")
+    return path.open("rb")
+
+
+def _read(file, only: tuple[str, ...] | None) -> dict[str, np.ndarray]:
+    arrays, limit = {}, max(MOST_BYTES, os.fstat(file.fileno()).st_size)
+    with zipfile.ZipFile(file) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+        if size > limit:
+            raise ValueError(f"its arrays take {size} bytes, expected at most {limit}")
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename or name in arrays:
+                raise ValueError(f"{info.filename} is no array, or there twice")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{info.filename} is compressed by another method than np.savez's")
+            if only is None or name in only:
+                with archive.open(info) as member:
+                    arrays[name] = _read_array(member, info.file_size)
     return arrays
 
 
-def _read(file) -> dict[str, np.ndarray]:
-    """The arrays, if the file is a zip file: `np.load` takes other formats for something else."""
-    if not zipfile.is_zipfile(file):
-        raise ValueError("no zip file")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
+def _read_array(member, size: int) -> np.ndarray:
+    """One array, if its header declares just the bytes that follow."""
+    version = np.lib.format.read_magic(member)
+    if version not in HEADERS:
+        raise ValueError(f"npy format {version}")
+    with warnings.catch_warnings(action="ignore"):  # of NumPy, on headers that Python 2 wrote
+        shape, fortran, dtype = HEADERS[version](member)
+    if dtype.hasobject:
+        raise ValueError("object array")
+    declared, there = math.prod(shape) * dtype.itemsize, size - member.tell()
+    if min(shape, default=0) < 0 or declared != there:
+        raise ValueError(f"a header declares {declared:.6g} bytes, {there} follow")
+    content = np.empty(there, np.uint8)
+    if member.readinto(content) != there:
+        raise ValueError("cut off")
+    return content.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+def read_json(path: Path | str, **hooks) -> Any:
+    """The value of a JSON file; `hooks` as `json.loads` takes them.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, not readable, or no JSON.
+    """
+    path = as_path(path)
+    try:
+        with _regular(path) as file:
+            return parse_json(file.read(MOST_TEXT + 1), **hooks)
+    except OSError as error:
+        raise ValueError(f"{path}: not readable: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {first_line(error)}") from error
+
+
+def parse_json(text: bytes, **hooks) -> Any:
+    """The value of a JSON text; ValueError for anything else."""
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"longer than {MOST_TEXT} bytes")
+    try:
+        return json.loads(text, **hooks)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def said(error: BaseException) -> str:
+    """What an error says, or its type where it says nothing."""
+    return str(error).strip() or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return said(error).splitlines()[0]
 
 
 def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
@@ -80,24 +170,156 @@ def encoded(value: Any) -> np.ndarray:
 
 def decoded(text: np.ndarray) -> Any:
     """The value that `encoded` made an array of; ValueError for anything else."""
-    return json.loads(text.tobytes().decode())
+    return parse_json(text.tobytes())
+
+
+def keep(path: Path | str, format: str, text: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write one of `KINDS`: arrays, and values in JSON, in one npz file, whole or not at all."""
+    write_file(path, npz_bytes({**arrays, "text": encoded({"format": format, **text})}))
+
+
+@contextlib.contextmanager
+def read_kept(
+    path: Path | str, format: str, only: tuple[str, ...] | None = None
+) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
+    """Text and arrays of a file that `keep` wrote; what is wrong inside is said with its name.
+
+    Raises
+    ------
+    ValueError
+        If `read_arrays` does, the file is of another kind, or the block cannot use its content.
+    """
+    arrays = read_arrays(path, only and (*only, "text"))
+    try:
+        yield _text(arrays, format), arrays
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else first_line(error)
+        kind = KINDS[format]
+        raise ValueError(f"{path}: not a {kind} that refimpl saved ({why})") from error
+
+
+def _text(arrays: dict[str, np.ndarray], format: str) -> dict:
+    """The values in JSON, taken out of the arrays; ValueError if they are of another kind."""
+    text = decoded(arrays.pop("text"))
+    if not isinstance(text, dict):
+        raise ValueError(f"its text is a {type(text).__name__}, expected an object")
+    given = text.pop("format", None)
+    if given != format:
+        known = isinstance(given, str) and given in KINDS
+        raise ValueError(
+            f"it is a {KINDS[given]}" if known else f"its format is {given!r}, expected {format!r}"
+        )
+    return text
+
+
+def as_records(records: Any) -> tuple[dict, ...]:
+    """The records of epochs 0, 1, …, if they are that."""
+    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+        raise ValueError("records: expected a list of objects, one for each epoch")
+    return tuple(records)
+
+
+def digest(*values: Any) -> str:
+    """A hash of settings and data: numbers, texts, arrays, and tuples and dataclasses of them.
+
+    Any other object enters by its `repr`, without addresses.
+    """
+    found = hashlib.sha256()
+    for value in values:
+        found.update(_content(value))
+    return found.hexdigest()
+
+
+def _content(value: Any) -> bytes:
+    if isinstance(value, np.ndarray):
+        head = f"{value.dtype.str} {value.shape}".encode()
+        return hashlib.sha256(head + np.ascontiguousarray(value).tobytes()).digest()
+    if dataclasses.is_dataclass(value):
+        inner = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        return f"{type(value).__name__}({digest(*inner)})".encode()
+    if isinstance(value, dict):
+        return f"{{{digest(*value.items())}}}".encode()
+    if isinstance(value, (tuple, list)):
+        return f"({digest(*value)})".encode()
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", f"{value!r};").encode()
 
 
 def write_files(directory: Path | str, contents: dict[str, bytes]) -> None:
-    """Write all files under temporary names, then rename all; leave no temporary file behind."""
-    directory = Path(directory)
+    """Write all files under temporary names, then rename all; leave no temporary file behind.
+
+    Raises
+    ------
+    OSError
+        With the name of the file that cannot be written; all files are then as they were.
+    """
+    directory = as_path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = {name: directory / f".{name}.{os.getpid()}.part" for name in contents}
+    remove_parts(directory)
+    writer = f"{_host()}.{os.getpid()}"
+    parts = {name: directory / f".{name}.{writer}.refimpl-part" for name in contents}
+    name = ""
     try:
         for name, content in contents.items():
-            temporary[name].write_bytes(content)
-        for name, path in temporary.items():
-            os.replace(path, directory / name)
+            if (directory / name).is_dir():
+                raise IsADirectoryError("a directory is in its place")
+            _write_through(parts[name], content)
+        for name, part in parts.items():
+            os.replace(part, directory / name)
+        _sync(directory)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"not written: {reason}", str(directory / name)) from error
     finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def write_file(path: Path | str, content: bytes) -> None:
     """Write one file, whole or not at all."""
-    write_files(Path(path).parent, {Path(path).name: content})
+    path = as_path(path)
+    write_files(path.parent, {path.name: content})
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk, before which a renaming might be."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    """Bring a renaming to the disk, where directories can be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_parts(directory: Path | str) -> None:
+    """Remove the temporary files of writers on this machine that were killed."""
+    for path in Path(directory).glob(".*.refimpl-part"):
+        found = PART.fullmatch(path.name)
+        if found and found[1] == _host() and not _runs(int(found[2])):
+            with contextlib.suppress(OSError):  # Windows keeps files that are open
+                path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """The name of this machine: on a shared disk, others have processes of the same numbers."""
+    return platform.node().partition(".")[0]
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of this number; never on Windows."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True

@@ -27,6 +27,8 @@ FLOOR = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 DOORS = {
     "numba": {"kernels"},
     "skimage": {"images"},
+    "PIL": {"images"},
+    "tifffile": {"images"},
     "matplotlib": set(),
     "torch": {"verification"},
     "jax": {"verification"},

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refimpl.arrays import as_finite, as_images, per_image, positive, same_dtype
+import refimpl as ri
+from refimpl.arrays import as_finite, as_image_shape, as_images, per_image, positive, same_dtype
 from strategies import generator, image_shapes, normal, precisions, seeds
 
 
@@ -25,6 +26,27 @@ def test_channels_that_come_last_are_not_taken_for_rows():
     with pytest.raises(ValueError, match=r"300 channels of 40 x 3 pixels; .*np.moveaxis"):
         as_images(np.zeros((1, 300, 40, 3)))
     assert as_images(np.zeros((1, 300, 40, 5))).shape == (1, 300, 40, 5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_the_shape_of_a_photograph_with_channels_last_is_no_image_shape(channels):
+    shape = (300, 40, channels)
+    words = rf"\(300, 40, {channels}\), .* is 300 channels of 40 x {channels} pixels; put the chan"
+    for make in (
+        as_image_shape, ri.Identity, ri.total_variation, lambda s: ri.FilterBank(s, (2, 3, 3)),
+        lambda s: ri.DenseBank(s, 3), lambda s: ri.Convolution(np.ones((3, 3)), s),
+        lambda s: ri.Mask(np.ones(s)), lambda s: ri.Matrix(np.ones((1, 12000 * channels)), s),
+        lambda s: ri.FromScipy(np.ones((1, 12000 * channels)), s),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            make(shape)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 300, 40), (200, 3, 3), (16, 40, 3), (64, 1, 1), (31, 3, 500), (5, 5, 3)]
+)
+def test_shapes_of_images_with_channels_first_are_taken(shape):
+    assert as_image_shape(shape) == shape
 
 
 def test_images_of_another_shape_are_refused():

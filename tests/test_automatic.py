@@ -32,7 +32,7 @@ def preconditioner(operator, analysis):
 def test_auto_solves_every_model_and_says_by_what(tied, analysis, operator):
     made = make(tied=tied, operator=operator, analysis=analysis)
     expected = made.outputs()
-    star = reconstruct(made.step, method="auto", tol=1e-12)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-12)
     chosen = preconditioner(operator, analysis)
     forward, adjoint = ("newton", "cg") if tied else ("newton_krylov", "bicgstab")
     forward = "anderson" if analysis == "dense" else forward
@@ -41,7 +41,7 @@ def test_auto_solves_every_model_and_says_by_what(tied, analysis, operator):
     error = np.linalg.norm(star.x - expected["fixed_point"])
     assert error <= 1e-9 * np.linalg.norm(expected["fixed_point"])
     loss_gradient = squared_loss_gradient(star.x, made.target)
-    result = hypergradient(made.step, star, loss_gradient, method="auto", tol=1e-12)
+    result = hypergradient(made.step, star, loss_gradient, method="auto", residual_tol=1e-12)
     assert result.adjoint.method == adjoint + chosen
     given, exact = result.gradient.A, expected["hypergradient_A"]
     assert np.linalg.norm(given - exact) <= 1e-8 * np.linalg.norm(exact)
@@ -50,10 +50,10 @@ def test_auto_solves_every_model_and_says_by_what(tied, analysis, operator):
 @pytest.mark.parametrize(("tied", "analysis"), MODELS)
 def test_adjoint_by_auto_has_the_true_residual_asked_for(tied, analysis):
     made = make(tied=tied, analysis=analysis, operator="convolution")
-    star = reconstruct(made.step, method="auto", tol=1e-12)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-12)
     lin, g = made.step.linearize(star.x), squared_loss_gradient(star.x, made.target)
     for tol in (1e-3, 1e-6, 1e-12):
-        result = solve_adjoint(lin, g, method="auto", tol=tol)
+        result = solve_adjoint(lin, g, method="auto", residual_tol=tol)
         missed = g - lin.direction_vjp(lin.step.tau * result.x)
         assert result.all_converged
         assert np.linalg.norm(missed) <= tol * (1 + 1e-3) * np.linalg.norm(g)
@@ -80,7 +80,7 @@ def leaving_one(method):
 
     @functools.wraps(method)
     def solve(step, u0, **settings):
-        result = reconstruct(step, u0, method="picard", tol=1e-12)
+        result = reconstruct(step, u0, method="picard", residual_tol=1e-12)
         bad = np.array([True, False])
         return result._replace(
             x=np.where(bad[:, None, None, None], u0, result.x),
@@ -96,7 +96,7 @@ def leaving_one(method):
 def test_a_forward_solve_that_fails_is_continued_and_reported(tied, monkeypatch):
     made, name = make(tied=tied), "newton" if tied else "newton_krylov"
     monkeypatch.setitem(METHODS, name, leaving_one(METHODS[name]))
-    star = reconstruct(made.step, method="auto", tol=1e-10)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-10)
     expected = made.outputs()["fixed_point"]
     assert star.all_converged and (star.residuals <= 1e-10).all()
     assert star.method == f"{name} with jacobi, then anderson" and star.advice == ("", "")
@@ -116,7 +116,7 @@ def test_a_forward_solve_that_breaks_down_is_replaced_and_reported(monkeypatch):
 def test_a_dense_model_falls_back_on_newton(tied, monkeypatch):
     made, name = make(tied=tied, analysis="dense"), "newton" if tied else "newton_krylov"
     monkeypatch.setitem(METHODS, "anderson", breaking(METHODS["anderson"], "residual is inf"))
-    star = reconstruct(made.step, method="auto", tol=1e-12, max_iterations=50)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-12, max_iterations=50)
     assert star.all_converged
     assert star.method == f"anderson, then {name}"
     assert star.notes == ("anderson broke down (residual is inf)",)
@@ -125,7 +125,7 @@ def test_a_dense_model_falls_back_on_newton(tied, monkeypatch):
 def test_a_failure_of_both_is_not_hidden(monkeypatch):
     made = make()
     monkeypatch.setitem(METHODS, "newton", leaving_one(METHODS["newton"]))
-    star = reconstruct(made.step, method="auto", tol=1e-10, max_iterations=1)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-10, max_iterations=1)
     assert star.converged.tolist() == [False, True]
     assert star.method == "newton with jacobi, then anderson"
     assert star.message.startswith("1 of 2 images did not converge; worst: image 0, relative")
@@ -134,20 +134,20 @@ def test_a_failure_of_both_is_not_hidden(monkeypatch):
 
 def test_after_the_circulant_model_an_adjoint_solve_takes_the_diagonal(monkeypatch):
     made = make(tied=False, operator="convolution")
-    star = reconstruct(made.step, method="auto", tol=1e-12)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-12)
     monkeypatch.setitem(ADJOINT_METHODS, "bicgstab", breaking(ADJOINT_METHODS["bicgstab"], "no"))
     g = squared_loss_gradient(star.x, made.target)
-    result = solve_adjoint(made.step.linearize(star.x), g, method="auto", tol=1e-10)
+    result = solve_adjoint(made.step.linearize(star.x), g, method="auto", residual_tol=1e-10)
     assert result.all_converged
     assert result.method == "bicgstab with circulant, then gmres with jacobi"
 
 
 def test_bicgstab_gives_way_to_gmres_before_the_limit(monkeypatch):
     made = make(tied=False)
-    star = reconstruct(made.step, method="auto", tol=1e-12)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-12)
     lin, g = made.step.linearize(star.x), squared_loss_gradient(star.x, made.target)
     monkeypatch.setattr(automatic, "PATIENCE", 1)
-    result = solve_adjoint(lin, g, method="auto", tol=1e-12, max_iterations=500)
+    result = solve_adjoint(lin, g, method="auto", residual_tol=1e-12, max_iterations=500)
     assert result.method == "bicgstab with jacobi, then gmres with jacobi" and result.all_converged
     with pytest.raises(ValueError, match="max_iterations: given 1000.5, expected an integer"):
         solve_adjoint(lin, g, method="auto", max_iterations=1000.5)
@@ -157,9 +157,9 @@ def test_bicgstab_gives_way_to_gmres_before_the_limit(monkeypatch):
 def test_an_adjoint_solve_that_fails_is_replaced_and_reported(tied, monkeypatch):
     made = make(tied=tied)
     first = "cg" if tied else "bicgstab"
-    star = reconstruct(made.step, method="auto", tol=1e-12)
+    star = reconstruct(made.step, method="auto", residual_tol=1e-12)
     lin, g = made.step.linearize(star.x), squared_loss_gradient(star.x, made.target)
-    expected = solve_adjoint(lin, g, method="gmres", tol=1e-12).x
+    expected = solve_adjoint(lin, g, method="gmres", residual_tol=1e-12).x
 
     real = ADJOINT_METHODS[first]
     breaks = breaking(real, "M is not positive definite")
@@ -172,7 +172,7 @@ def test_an_adjoint_solve_that_fails_is_replaced_and_reported(tied, monkeypatch)
 
     for wrong, words in ((breaks, "broke down (M is not positive"), (stops, "all 2 images")):
         monkeypatch.setitem(ADJOINT_METHODS, first, wrong)
-        result = solve_adjoint(lin, g, method="auto", tol=1e-12)
+        result = solve_adjoint(lin, g, method="auto", residual_tol=1e-12)
         assert words in result.message
         assert result.method == f"{first} with jacobi, then gmres with jacobi"
         assert result.all_converged

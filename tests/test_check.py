@@ -290,7 +290,12 @@ def test_an_engine_that_computes_something_else_is_found(make, words, monkeypatc
 
 def test_a_problem_of_wrong_parts_fails():
     wrong, _ = OPERATORS["no flip"]
-    assert any("symmetric" in c.name for c in check(problem(operator=wrong)).failures)
+    K = planted(Blur)
+    spoilt_later = problem(operator=K)
+    type(K).adjoint = lambda self, z: self.K.matvec(z)
+    assert any("symmetric" in c.name for c in check(spoilt_later).failures)
+    with pytest.raises(ValueError, match="for random u and z"):
+        problem(operator=wrong)
     wrong = planted(Charbonnier, derivative=lambda self, z: np.sin(z))
     assert any("∇E against E" in c.name for c in check(problem(wrong)).failures)
 

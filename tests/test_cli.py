@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and its exit codes."""
 
+import errno
 import json
 import os
 import subprocess
@@ -214,6 +215,61 @@ def test_damaged_checkpoint_exits_with_two(tiny, capsys):
     (tiny / "tiny" / "bilevel" / "checkpoint.npz").write_bytes(b"PK")
     assert cli.main([*arguments, "--resume"]) == 2
     assert "checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("call", "good"), [("fsync", 5), ("replace", 2)])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_disk_that_fails_half_way_exits_with_two_and_training_goes_on_later(
+    call, good, number, tiny, monkeypatch, capsys
+):
+    whole, parts = tiny / "whole", tiny / "parts"
+    assert cli.main(["experiment", "tiny", "--out", str(whole)]) == 0
+    calls, real = [], getattr(os, call)
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) > good:  # the settings and one checkpoint are there
+            raise OSError(number, os.strerror(number))
+        return real(*arguments)
+
+    arguments = ["experiment", "tiny", "--out", str(parts)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        capsys.readouterr()
+        assert cli.main([*arguments, "--resume"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("refimpl: error: ") and err.count("\n") == 1 and ".npz" in err
+    names = sorted(path.name for path in (parts / "tiny" / "bilevel").iterdir())
+    assert names == ["checkpoint.npz", "settings.json"]
+    assert cli.main([*arguments, "--resume"]) == 0
+    A = [load_run(folder / "tiny/bilevel/run.npz").parameters.A for folder in (whole, parts)]
+    assert np.array_equal(*A)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "checkpoint.npz", "run.npz", "records.json"])
+def test_directory_in_place_of_a_file_exits_with_two(name, tiny, capsys):
+    (tiny / "tiny" / "bilevel" / name).mkdir(parents=True)
+    assert cli.main(["experiment", "tiny", "--out", str(tiny), "--resume"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("refimpl: error: ") and err.count("\n") == 1 and name in err
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b"\xff", b"{}", b"7"])
+def test_damaged_settings_exit_with_two(content, tiny, capsys):
+    arguments = ["experiment", "tiny", "--out", str(tiny), "--resume"]
+    (tiny / "tiny" / "bilevel").mkdir(parents=True)
+    (tiny / "tiny" / "bilevel" / "settings.json").write_bytes(content)
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert "settings.json: not" in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_to_a_full_disk_exits_with_two():
+    command = f"{sys.executable} -m refimpl experiment --list > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("refimpl: error: ")
 
 
 def test_start_without_fixed_point_exits_with_one(tiny, monkeypatch, capsys):

@@ -15,8 +15,9 @@ from refimpl.engine.general import GeneralExperts, announce
 from refimpl.engine.safe_steps import norm_bound, safe_tau
 from refimpl.engine.twins import compiled
 from refimpl.equilibrium import reconstruct
-from refimpl.equilibrium.certificates import bilinear_norm, smallest_singular_value
+from refimpl.equilibrium.certificates import bilinear_norm
 from refimpl.equilibrium.norms import bank_norm, lipschitz_bound
+from refimpl.equilibrium.proved import proved_bank_norm, smallest_eigenvalue
 from refimpl.paper import equations
 from refimpl.paper.operators import (
     Convolution,
@@ -338,7 +339,8 @@ def test_norms_and_certificates_of_own_classes_are_theirs(boundary):
     assert bank_norm(tenfold, A) == pytest.approx(10 * bank_norm(plain, A), rel=1e-9)
     assert bilinear_norm(tenfold) == np.inf
     weak = exchanged(Identity(shape), 0.1)
-    assert smallest_singular_value(weak) == 0 and smallest_singular_value(Identity(shape)) == 1
+    assert smallest_eigenvalue(weak) == 0 and smallest_eigenvalue(Identity(shape)) == 1
+    assert proved_bank_norm(tenfold, A) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -350,7 +352,7 @@ def test_safe_tau_and_auto_take_own_classes_for_what_they_are(K):
     p = Problem(K, normal(rng, (1, 1, 6, 6)), experts, 1.0)
     step = make_step(p)
     assert 1 / step.tau >= lipschitz_bound(step)
-    star = reconstruct(p, tol=1e-12)
+    star = reconstruct(p, residual_tol=1e-12)
     expected = equations.fixed_point(p, step.tau, K.adjoint(p.y), tol=1e-13)
     assert star.all_converged and np.abs(star.x - expected).max() <= 1e-8
 

@@ -48,7 +48,7 @@ def test_every_solver_finds_the_fixed_point_of_the_dense_oracle(operator, tied, 
     for method in METHODS[tied]:
         # SciPy's line search compares energies and stalls at √eps of the gradient.
         tol, bound = (1e-7, 1e-4) if method == "lbfgs" else (1e-12, 1e-9)
-        result = reconstruct(made.step, method=method, tol=tol)
+        result = reconstruct(made.step, method=method, residual_tol=tol)
         assert result.all_converged, result.message
         assert np.linalg.norm(result.x - expected) <= bound * np.linalg.norm(expected)
 
@@ -58,7 +58,7 @@ def test_every_solver_finds_the_fixed_point_of_the_dense_oracle(operator, tied, 
 def test_tolerance_is_the_relative_residual_of_each_image(tied, method, tol):
     step = make(tied=tied, operator="convolution").step
     u0 = step.operator.adjoint(step.problem.y)
-    result = reconstruct(step, method=method, tol=tol)
+    result = reconstruct(step, method=method, residual_tol=tol)
     residuals = relative_residual(step, result.x, u0)
     assert (residuals <= tol * (1 + 1e-6)).all()
     np.testing.assert_allclose(result.residuals, residuals, rtol=1e-6, atol=16 * EPS)
@@ -68,7 +68,9 @@ def test_tolerance_is_the_relative_residual_of_each_image(tied, method, tol):
 @pytest.mark.parametrize("preconditioner", ["jacobi", "circulant"])
 def test_preconditioned_newton_finds_the_same_point(method, preconditioner):
     made = make(operator="convolution")
-    result = reconstruct(made.step, method=method, tol=1e-12, preconditioner=preconditioner)
+    result = reconstruct(
+        made.step, method=method, residual_tol=1e-12, preconditioner=preconditioner
+    )
     expected = made.outputs()["fixed_point"]
     assert np.linalg.norm(result.x - expected) <= 1e-9 * np.linalg.norm(expected)
 
@@ -76,8 +78,8 @@ def test_preconditioned_newton_finds_the_same_point(method, preconditioner):
 def test_the_start_is_the_adjoint_of_the_data_when_left_out():
     step = make(operator="matrix").step
     u0 = step.operator.adjoint(step.problem.y)
-    one = reconstruct(step, method="picard", tol=1e-12, max_iterations=3)
-    two = reconstruct(step, u0, method="picard", tol=1e-12, max_iterations=3)
+    one = reconstruct(step, method="picard", residual_tol=1e-12, max_iterations=3)
+    two = reconstruct(step, u0, method="picard", residual_tol=1e-12, max_iterations=3)
     assert np.array_equal(one.x, two.x)
 
 
@@ -88,10 +90,10 @@ def test_the_start_is_the_adjoint_of_the_data_when_left_out():
 def test_image_n_alone_is_bit_for_bit_image_n_of_the_batch(tied, method):
     step = make(tied=tied, operator="convolution").step
     tol = 1e-6 if method == "lbfgs" else 1e-9
-    batch = reconstruct(step, method=method, tol=tol)
+    batch = reconstruct(step, method=method, residual_tol=tol)
     assert len(batch.x) > 1
     for n in range(len(batch.x)):
-        alone = reconstruct(step.image(n), method=method, tol=tol)
+        alone = reconstruct(step.image(n), method=method, residual_tol=tol)
         assert np.array_equal(alone.x[0], batch.x[n])
         assert alone.iterations[0] == batch.iterations[n]
 
@@ -99,9 +101,9 @@ def test_image_n_alone_is_bit_for_bit_image_n_of_the_batch(tied, method):
 @pytest.mark.parametrize("method", ANY_MODEL)
 def test_images_of_a_dense_model_are_independent_to_rounding(method):
     step = make(analysis="dense", tied=False).step
-    batch = reconstruct(step, method=method, tol=1e-10)
+    batch = reconstruct(step, method=method, residual_tol=1e-10)
     for n in range(len(batch.x)):
-        alone = reconstruct(step.image(n), method=method, tol=1e-10)
+        alone = reconstruct(step.image(n), method=method, residual_tol=1e-10)
         assert np.linalg.norm(alone.x[0] - batch.x[n]) <= 1e-8 * np.linalg.norm(batch.x[n])
 
 
@@ -112,8 +114,8 @@ def test_a_callback_cannot_change_the_iterate_nor_the_data(tied, method):
             np.clip(u, 0, 1, out=u)
 
     step = make(tied=tied).step
-    result = reconstruct(step, method=method, tol=1e-6, callback=clip)
-    assert np.array_equal(result.x, reconstruct(step, method=method, tol=1e-6).x)
+    result = reconstruct(step, method=method, residual_tol=1e-6, callback=clip)
+    assert np.array_equal(result.x, reconstruct(step, method=method, residual_tol=1e-6).x)
 
 
 def single(step):
@@ -125,9 +127,9 @@ def single(step):
 @pytest.mark.parametrize(("tied", "method"), PAIRS)
 def test_float32_stays_float32_and_comes_close(tied, method):
     step = make(tied=tied).step
-    expected = reconstruct(step, method="newton_krylov", tol=1e-12).x
+    expected = reconstruct(step, method="newton_krylov", residual_tol=1e-12).x
     tol = 1e-3 if method == "lbfgs" else 1e-5  # as above, √eps
-    result = reconstruct(single(step), method=method, tol=tol)
+    result = reconstruct(single(step), method=method, residual_tol=tol)
     assert result.all_converged, result.message
     assert result.x.dtype == np.float32
     assert np.linalg.norm(result.x - expected) <= 100 * tol * np.linalg.norm(expected)
@@ -218,7 +220,8 @@ def test_a_callback_is_refused_by_the_method_that_cannot_call_it():
 def test_options_reach_the_method():
     step = make().step
     short, long = (
-        reconstruct(step, method="anderson", tol=1e-9, options={"memory": m}) for m in (1, 8)
+        reconstruct(step, method="anderson", residual_tol=1e-9, options={"memory": m})
+        for m in (1, 8)
     )
     assert short.all_converged and long.iterations.max() < short.iterations.max()
 
@@ -263,8 +266,8 @@ def saturated(amplitude):
 
 def test_images_that_ran_away_are_not_called_converged_and_auto_finds_the_fixed_point():
     step = saturated(30.0)
-    away = reconstruct(step, method="anderson", preconditioner="cholesky", tol=1e-10)
-    found = reconstruct(step, method="auto", tol=1e-10)
+    away = reconstruct(step, method="anderson", preconditioner="cholesky", residual_tol=1e-10)
+    found = reconstruct(step, method="auto", residual_tol=1e-10)
     # Residuals were small because ‖u‖ is large; relative to the start they are not.
     assert np.abs(away.x).max() > 1e6 and away.history[-1].max() <= 1e-10
     assert not away.all_converged and "ran away" in away.message and away.residuals.min() > 1e-10
@@ -282,7 +285,7 @@ def test_auto_goes_on_where_the_first_solver_grew_to_the_largest_number(monkeypa
         return solvers.picard(lambda u: u, np.full_like(u0, 1e308), tol=1e-9)
 
     monkeypatch.setitem(equilibrium.METHODS, "anderson", huge)
-    away, found = (reconstruct(step, u0, method=m, tol=1e-9) for m in ("anderson", "auto"))
+    away, found = (reconstruct(step, u0, method=m, residual_tol=1e-9) for m in ("anderson", "auto"))
     assert not away.converged.any() and (away.residuals > 1).all() and "ran away" in away.message
     assert found.all_converged and "ran away" in found.message and ", then newton" in found.method
 
@@ -294,12 +297,19 @@ def test_a_small_start_is_no_sign_of_running_away():
     A = 0.1 * np.random.default_rng(1).standard_normal(bank.coefficients_shape)
     y = K.matvec(np.random.default_rng(0).standard_normal((1, 1, 6, 6)))
     step = make_step(Problem(K, y, FieldOfExperts(bank, LogCosh(), make_parameters(A)), 1e6), 0.1)
-    result = reconstruct(step, method="newton", tol=1e-9)
+    result = reconstruct(step, method="newton", residual_tol=1e-9)
     assert np.linalg.norm(result.x) > 1e3 * np.linalg.norm(K.adjoint(y))
     assert result.all_converged
 
 
-def test_a_step_so_small_that_the_start_passes_is_mentioned():
+def test_a_residual_that_is_small_by_tau_alone_does_not_count():
     step = make().step
-    result = reconstruct(replace(step, tau=1e-12), method="auto", tol=1e-6)
+    result = reconstruct(replace(step, tau=1e-12), method="auto", residual_tol=1e-6)
+    assert (result.residuals <= 1e-6).all() and not result.converged.any()
+    assert "a small part of the safe" in result.message
+
+
+def test_a_start_that_passes_is_mentioned():
+    step = make().step
+    result = reconstruct(step, method="auto", residual_tol=1e3)
     assert (result.iterations == 0).all() and "stopped at the start" in result.message

@@ -17,7 +17,10 @@ def outcome(residuals, tol=1e-6, mark=0.0):
     x = np.full((len(r), 3), mark)
     advice = tuple("" if good else f"advice {mark:g}" for good in r <= tol)
     tols, count = np.full(len(r), tol), np.full(len(r), 5)
-    return SolverResult(x, r <= tol, count, r, 7, 9, r[None], f"solver {mark:g}", tols, advice)
+    return SolverResult(
+        x, r <= tol, count, r, 7, 9, r[None], f"solver {mark:g}", tols, advice,
+        error=10 * r, kind=("estimated",) * len(r),
+    )
 
 
 def broken():

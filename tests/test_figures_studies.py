@@ -19,7 +19,7 @@ from figures.studies import (
 )
 from figures.task import Task
 from refimpl import FilterBank, Identity, make_parameters, reconstruct
-from refimpl.equilibrium.certificates import monotonicity
+from refimpl.equilibrium.certificates import proved_monotonicity
 from refimpl.paper.potentials import LogCosh
 from refimpl.solvers import anderson, picard
 from refimpl.training.model import Model
@@ -48,7 +48,7 @@ def tied():
 
 @pytest.fixture(scope="module")
 def errors_and_bounds(tied):
-    return tolerance.measure(tied, tolerance.TOLERANCES, monotonicity(tied.step))
+    return tolerance.measure(tied, tolerance.TOLERANCES, proved_monotonicity(tied.step))
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,13 @@ def checks(tied):
 @pytest.mark.parametrize("method", ["picard", "anderson", "nesterov", "newton", "newton_krylov"])
 def test_recorded_work_is_what_the_solver_reports(tied, method):
     step, record = trained.recording(tied.step)
-    result = reconstruct(step, method=method, tol=1e-8)
+    result = reconstruct(step, method=method, residual_tol=1e-8)
     assert record.work == result.evaluations + result.products
 
 
 def test_last_state_seen_has_the_residual_that_the_solver_reports(tied):
     step, record = trained.recording(tied.step)
-    result = reconstruct(step, method="anderson", tol=1e-8)
+    result = reconstruct(step, method="anderson", residual_tol=1e-8)
     residual = trained.relative_residuals(tied.step, record.visits[-1][1])
     np.testing.assert_allclose(residual, result.residuals, rtol=1e-6)
 

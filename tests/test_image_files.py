@@ -149,7 +149,7 @@ def test_folder_without_images_is_refused(tmp_path):
         (None, {"size": 5, "colour": True}, "0.png: is grey, expected 3 colour channels"),
         (None, {"size": 5, "test_fraction": 1.0}, "test_fraction: given 1.0, expected between"),
         (b"not a picture", {"size": 5}, "1.TIF: cannot be read as an image"),
-        (np.zeros((2, 6, 8), np.uint8), {"size": 5}, r"1.TIF: pixels have shape \(2, 6, 8\)"),
+        (np.zeros((2, 6, 8), np.uint8), {"size": 5}, "1.TIF: holds 2 images, expected one"),
         (np.full((6, 8), 1.5), {"size": 5}, r"1.TIF: values are from 1.5 to 1.5, .* \[0, 1\]"),
         (np.full((6, 8), np.nan), {"size": 5}, "1.TIF: 48 of 48 values are NaN"),
     ],

@@ -147,17 +147,18 @@ def test_tiles_nearest_the_centre_come_first():
 
 
 @pytest.mark.parametrize(
-    ("pixels", "expected"),
+    ("pixels", "alpha", "expected"),
     [
-        (np.array([[0, 51, 255]], np.uint8), [[[0, 0.2, 1]]]),
-        (np.array([[0, 13107, 65535]], np.uint16), [[[0, 0.2, 1]]]),
-        (np.array([[False, True]]), [[[0, 1]]]),
-        (np.array([[0.25, 1]], np.float32), [[[0.25, 1]]]),
-        (np.array([[[0, 0, 0, 0], [9, 9, 9, 255]]], np.uint8), [[[1, 9 / 255]]]),
+        (np.array([[0, 51, 255]], np.uint8), None, [[[0, 0.2, 1]]]),
+        (np.array([[0, 13107, 65535]], np.uint16), None, [[[0, 0.2, 1]]]),
+        (np.array([[False, True]]), None, [[[0, 1]]]),
+        (np.array([[0.25, 1]], np.float32), None, [[[0.25, 1]]]),
+        (np.uint8([[[0, 0, 0], [9, 9, 9]]]), np.uint8([[0, 255]]), [[[1, 9 / 255]]]),
+        (np.uint8([[0, 51]]), np.uint8([[51, 255]]), [[[0.8, 0.2]]]),
     ],
 )
-def test_pixels_of_every_type_become_unit_images(pixels, expected):
-    image = sets.unit_image(pixels, "image", colour=False)
+def test_pixels_of_every_type_become_unit_images(pixels, alpha, expected):
+    image = sets.unit_image(pixels, "image", False, alpha)
     assert image.dtype == np.float64
     assert np.abs(image - expected).max() <= 4 * EPS
 

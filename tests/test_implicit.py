@@ -33,7 +33,7 @@ H = 1e-30
 
 def make(*, seed=0, **kind):
     made = problem(KIND | kind, generator(seed))
-    state = reconstruct(made.step, method="newton_krylov", tol=1e-12)
+    state = reconstruct(made.step, method="newton_krylov", residual_tol=1e-12)
     return made.step, made.target, state
 
 
@@ -74,7 +74,7 @@ def test_every_method_solves_the_adjoint_equation_of_the_dense_matrix(analysis, 
     lin, gradient = step.linearize(state.x), squared_loss_gradient(state.x, target)
     expected = dense_adjoint_state(lin, gradient)
     for method in methods(tied):
-        result = solve_adjoint(lin, gradient, method=method, tol=1e-12)
+        result = solve_adjoint(lin, gradient, method=method, residual_tol=1e-12)
         assert result.all_converged, result.message
         assert np.linalg.norm(result.x - expected) <= 1e-9 * np.linalg.norm(expected)
 
@@ -88,7 +88,7 @@ def test_hypergradient_is_the_complex_step_through_the_whole_iteration(tied, nam
     expected = np.mean((perturbed - target) ** 2).imag / H
     gradient = squared_loss_gradient(state.x, target)
     for method in methods(tied):
-        given = hypergradient(step, state, gradient, method=method, tol=1e-12).gradient
+        given = hypergradient(step, state, gradient, method=method, residual_tol=1e-12).gradient
         slope = np.sum(getattr(given, name) * direction)
         assert slope == pytest.approx(expected, rel=1e-9)
 
@@ -110,7 +110,7 @@ def test_unrolled_gradient_is_the_complex_step_through_as_many_steps(tied, name,
 
 def test_unrolled_gradient_approaches_the_implicit_one():
     step, target, state = make(operator="convolution")
-    exact = hypergradient(step, state, squared_loss_gradient(state.x, target), tol=1e-12)
+    exact = hypergradient(step, state, squared_loss_gradient(state.x, target), residual_tol=1e-12)
     errors = []
     for iterations in (10, 40, 160):
         _, gradient = unrolled_hypergradient(
@@ -138,7 +138,7 @@ def test_jacobian_free_is_not_the_gradient_and_says_so():
 def test_tolerance_is_the_relative_residual_of_the_adjoint_equation(method):
     step, target, state = make(operator="convolution")
     lin, gradient = step.linearize(state.x), squared_loss_gradient(state.x, target)
-    result = solve_adjoint(lin, gradient, method=method, tol=1e-4)
+    result = solve_adjoint(lin, gradient, method=method, residual_tol=1e-4)
     defect = gradient + lin.vjp(result.x) - result.x
     residuals = [np.linalg.norm(d) / np.linalg.norm(g) for d, g in zip(defect, gradient)]
     assert max(residuals) <= 1e-4 * (1 + 1e-6)
@@ -160,11 +160,11 @@ def test_images_of_a_batch_are_independent_bit_for_bit(tied):
     step, target, state = make(tied=tied, operator="convolution")
     gradient = squared_loss_gradient(state.x, target)
     for method in methods(tied):
-        batch = solve_adjoint(step.linearize(state.x), gradient, method=method, tol=1e-8)
+        batch = solve_adjoint(step.linearize(state.x), gradient, method=method, residual_tol=1e-8)
         for n in range(len(target)):
             one = slice(n, n + 1)
             lin = step.image(n).linearize(state.x[one])
-            alone = solve_adjoint(lin, gradient[one], method=method, tol=1e-8)
+            alone = solve_adjoint(lin, gradient[one], method=method, residual_tol=1e-8)
             assert np.array_equal(alone.x, batch.x[one])
 
 
@@ -180,7 +180,7 @@ def test_auto_refines_with_products_in_float32(operator, tied, monkeypatch):
 
     monkeypatch.setattr(StepLinearization, "direction_vjp", recorded)
     u = step.operator.adjoint(step.problem.y)
-    result = solve_adjoint(step.linearize(u), u, method="auto", tol=1e-10)
+    result = solve_adjoint(step.linearize(u), u, method="auto", residual_tol=1e-10)
     assert result.all_converged and result.x.dtype == np.float64
     assert result.products == len(dtypes) > dtypes.count(np.dtype(np.float32)) > len(dtypes) / 2
 
@@ -192,7 +192,7 @@ def test_hypergradients_add_over_the_images():
     parts = []
     for n in range(len(target)):
         alone = step.image(n)
-        star = reconstruct(alone, state.x[n : n + 1], tol=1e-10)
+        star = reconstruct(alone, state.x[n : n + 1], residual_tol=1e-10)
         parts.append(hypergradient(alone, star, gradient[n : n + 1]).gradient)
     for name, array in whole.items():
         total = sum(getattr(part, name) for part in parts)
@@ -206,8 +206,8 @@ def test_float32_stays_float32(method):
     experts = FieldOfExperts(bank, LogCosh(), normal(rng, bank.coefficients_shape, np.float32))
     y = normal(rng, (2, 1, 6, 5), np.float32)
     step = make_step(Problem(Identity((1, 6, 5)), y, experts), 0.02)
-    state = reconstruct(step, tol=1e-4)
-    result = hypergradient(step, state, state.x, method=method, tol=1e-4)
+    state = reconstruct(step, residual_tol=1e-4)
+    result = hypergradient(step, state, state.x, method=method, residual_tol=1e-4)
     assert {x.dtype for _, x in result.gradient.items()} == {np.dtype(np.float32)}
     assert result.adjoint.x.dtype == np.float32
 
@@ -217,7 +217,7 @@ def test_float32_stays_float32(method):
 
 def test_an_unconverged_state_is_refused_unless_allowed():
     step, target, _ = make()
-    state = reconstruct(step, method="picard", tol=1e-12, max_iterations=2)
+    state = reconstruct(step, method="picard", residual_tol=1e-12, max_iterations=2)
     gradient = squared_loss_gradient(state.x, target)
     with pytest.raises(NotConvergedError, match="forward solve failed: 2 of 2 images did not"):
         hypergradient(step, state, gradient)
@@ -247,7 +247,8 @@ def test_a_fixed_point_that_is_not_isolated_is_refused(method):
     experts = FieldOfExperts(FilterBank(image, (2, 3, 3)), LogCosh(), np.zeros((2, 1, 3, 3)))
     y = normal(generator(5), (1, *image))
     step = make_step(Problem(Mask(row_mask(image[1:]), image), y, experts), 0.5)
-    state = reconstruct(step)
+    assert reconstruct(step).kind == ("unknown",)
+    state = reconstruct(step, residual_tol=1e-6)
     assert state.all_converged
     with pytest.raises((NotConvergedError, BreakdownError)):
         hypergradient(step, state, np.ones_like(y), method=method, max_iterations=500)
@@ -262,7 +263,7 @@ def test_an_infinite_adjoint_state_did_not_converge(method):
     mask = Mask(rng.random(image) < 0.7, image)
     step = make_step(Problem(mask, normal(rng, (1, *mask.range_shape)), experts, 100.0), 0.007)
     lin, loss = step.linearize(1e10 * normal(rng, (1, *image))), normal(rng, (1, *image))
-    result = solve_adjoint(lin, loss, method=method)
+    result = solve_adjoint(lin, loss, method=method, residual_tol=1e-10)
     assert not np.isfinite(result.x).all() and not result.all_converged
     assert "q is infinite: J is singular" in result.message
 
@@ -311,10 +312,10 @@ def slow_step(side):
 def test_ten_thousand_adjoint_iterations_need_no_more_memory_than_ten():
     """But for the history: one residual for each image and iteration, far less than an image."""
     step = slow_step(16)
-    state = reconstruct(step, method="newton", tol=1e-10)
+    state = reconstruct(step, method="newton", residual_tol=1e-10)
     peaks = {}
     for count in (10, 10_000):
-        options = {"method": "neumann", "tol": 1e-12, "max_iterations": count}
+        options = {"method": "neumann", "residual_tol": 1e-12, "max_iterations": count}
 
         def run(options=options):
             result = hypergradient(step, state, state.x, allow_unconverged=True, **options)

@@ -134,6 +134,7 @@ def test_editing_a_row_function_recompiles_the_kernels_that_contain_it(tmp_path)
     package = tmp_path / "refimpl"
     source = TESTS.parent / "refimpl" / "kernels"
     shutil.copytree(source, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(source.parent / "storage.py", package)
     (package / "__init__.py").touch()
     code = (
         "import numpy as np; from refimpl.kernels import correlate; one = np.ones((1, 1, 1, 1)); "
@@ -161,3 +162,75 @@ def test_compiling_is_said_once_and_reading_from_the_disk_is_not(tmp_path):
     ]
     assert said[0].count("compiling loops") == 1
     assert said[1] == ""
+
+
+CORRELATE = (
+    "import numpy as np; from refimpl.kernels import correlate; one = np.ones((1, 1, 1, 1)); "
+    "print(correlate(one, one).item())"
+)
+
+
+def correlate_by(package_parent, **environment):
+    """Standard error of a process that calls a kernel of a copy of the package."""
+    variables = {k: x for k, x in os.environ.items() if k not in ("XDG_CACHE_HOME", "IPYTHONDIR")}
+    variables |= {"PYTHONPATH": str(package_parent), **environment}
+    command = [sys.executable, "-c", CORRELATE]
+    done = subprocess.run(
+        command, cwd=package_parent, env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1.0\n"
+    return done.stderr
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The kernels alone, as a package in a folder of its own."""
+    source = TESTS.parent / "refimpl"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source / "kernels", tmp_path / "refimpl" / "kernels", ignore=ignored)
+    shutil.copy(source / "storage.py", tmp_path / "refimpl")
+    (tmp_path / "refimpl" / "__init__.py").touch()
+    return tmp_path
+
+
+def test_installation_that_cannot_be_written_compiles_and_says_so_once(copied):
+    """A file stands where the folder of the cache would be, and home is no folder."""
+    (copied / "refimpl" / "kernels" / "__pycache__").touch()
+    said = correlate_by(copied, HOME="/dev/null", PYTHONDONTWRITEBYTECODE="1")
+    assert said.count("compiled loops are not kept on disk: no folder can be written") == 1
+    assert said.count("compiling loops") == 1 and "is not kept on disk" in said
+    assert (copied / "refimpl" / "kernels" / "__pycache__").is_file()
+
+
+def test_full_disk_while_code_is_kept_is_said_once(copied):
+    (copied / "refimpl" / "storage.py").write_text(
+        "def write_file(path, content): raise OSError(28, 'No space left on device')\n"
+    )
+    said = correlate_by(copied, NUMBA_CACHE_DIR=str(copied / "cache"))
+    assert said.count("not kept on disk: No space left on device") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign", "swapped"])
+def test_damaged_code_is_compiled_again(damage, compiled_code):
+    parent, folder = compiled_code
+    files = sorted(folder.rglob("*.nbc"))
+    before = {path: path.read_bytes() for path in files}
+    for path, other in zip(files, [*files[1:], files[0]]):
+        content = before[path]
+        at = len(content) // 2
+        path.write_bytes({
+            "cut": content[:at], "empty": b"", "foreign": b"cos\nsystem\n(S'false'\ntR.",
+            "flipped": content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :],
+            "swapped": before[other],
+        }[damage])  # fmt: skip
+    assert "compiling loops" in correlate_by(parent, NUMBA_CACHE_DIR=str(folder))
+    assert correlate_by(parent, NUMBA_CACHE_DIR=str(folder)) == ""
+
+
+@pytest.fixture(scope="module")
+def compiled_code(tmp_path_factory):
+    """The folder of the package, and one with its compiled code."""
+    folder = tmp_path_factory.mktemp("code")
+    correlate_by(TESTS.parent, NUMBA_CACHE_DIR=str(folder))
+    return TESTS.parent, folder

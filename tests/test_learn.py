@@ -7,7 +7,6 @@ import pytest
 
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
-from refimpl.equilibrium.certificates import monotonicity
 from refimpl.images import add_noise, photograph_crops
 from refimpl.kernels.vectors import norm
 from refimpl.paper.filters import total_variation
@@ -98,7 +97,7 @@ def test_a_trained_model_beats_total_variation_with_its_best_weight():
     def by_total_variation(lam):
         experts = total_variation(y.shape[1:])
         problem = Problem(Identity(y.shape[1:]), y, experts, lam)
-        return reconstruct(make_step(problem), method="auto", tol=1e-5).x
+        return reconstruct(make_step(problem), method="auto", residual_tol=1e-5).x
 
     best = min(error(by_total_variation(lam)) for lam in (12, 14, 16, 18, 20))
     assert error(model.reconstruct(y).x) < 0.97 * best < 0.3 * error(y)
@@ -125,17 +124,13 @@ def test_any_image_size_and_precision(tied, untied):
         for shape in ((2, 1, 9, 31), (1, 1, 40, 17)):
             truth = np.full(shape, 0.5)
             y = add_noise(truth, 0.1, rng)
-            result, step = model.reconstruct(y), make_step(model.problem(y))
+            result = model.reconstruct(y)
             assert result.all_converged
             assert np.linalg.norm(result.x - truth) < 0.5 * np.linalg.norm(y - truth)
             single = model.reconstruct(y.astype(np.float32)).x
             assert single.dtype == np.float32
-            # τ ‖G‖ ≤ tol max(‖u‖, ‖u0‖) at both, but for float32's roundings of the 9 + 72 terms
-            # of A u and Cᵀz and of a few more; and ‖u − u*‖ ≤ ‖G‖ / μ, E12.
-            tols = 1e-6 + 1e-5 + 90 * np.finfo(np.float32).eps
-            size = np.maximum(norm(result.x), norm(y))
-            bound = tols / (step.tau * monotonicity(step)) * size
-            assert (norm(single - result.x) <= bound).all()
+            # Errors of 1e-4, and of 1e-3 in float32; estimates are right within a factor 3.
+            assert (norm(single - result.x) <= 3 * (1e-4 + 1e-3) * norm(result.x)).all()
     assert repr(tied.problem(y)).startswith("Problem(1 of Identity((1, 40, 17)), lam 10, ")
 
 
@@ -216,7 +211,7 @@ def test_a_checkpoint_is_no_model(tmp_path):
     states = []
     run(max_epochs=1, callback=states.append)
     save_checkpoint(tmp_path / "checkpoint.npz", states[-1])
-    with pytest.raises(ValueError, match="text is missing"):
+    with pytest.raises(ValueError, match="model that refimpl saved .it is a checkpoint"):
         load_model(tmp_path / "checkpoint.npz")
 
 

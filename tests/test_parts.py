@@ -70,7 +70,7 @@ def test_a_breakdown_in_a_part_names_the_image_of_the_batch():
 
 def test_five_images_that_miss_their_tolerance_give_one_message(monkeypatch):
     monkeypatch.setattr(maps, "PART", 1)
-    message = reconstruct(make(), method="auto", tol=1e-14, max_iterations=1).message
+    message = reconstruct(make(), method="auto", residual_tol=1e-14, max_iterations=1).message
     assert message.startswith("5 of 5 images did not converge; worst: image ")
     assert " iterations of newton with jacobi, then anderson; raise max_iterations" in message
 
@@ -99,8 +99,8 @@ def test_reconstruction_and_hypergradient_do_not_depend_on_parts_and_threads(tie
     for values, threads in ((maps.PART, 1), (42, 1), (42, 2), (84, 2)):
         monkeypatch.setattr(maps, "PART", values)
         with limited(threads):
-            star = reconstruct(step, method="auto", tol=1e-10)
-            gradient = hypergradient(step, star, star.x, method="auto", tol=1e-10).gradient
+            star = reconstruct(step, method="auto", residual_tol=1e-10)
+            gradient = hypergradient(step, star, star.x, method="auto", residual_tol=1e-10).gradient
         outcomes.append((star.x, gradient.A))
     for star, gradient in outcomes[1:]:
         np.testing.assert_array_equal(star, outcomes[0][0])
@@ -118,7 +118,7 @@ def test_parts_follow_from_the_size_of_an_image(monkeypatch):
 def test_a_callback_sees_the_whole_batch(monkeypatch):
     monkeypatch.setattr(maps, "PART", 1)
     seen = []
-    reconstruct(make(), tol=1e-3, callback=lambda k, u, residuals: seen.append(len(residuals)))
+    reconstruct(make(), residual_tol=1e-3, callback=lambda k, u, r: seen.append(len(r)))
     assert set(seen) == {5}
 
 
@@ -130,7 +130,8 @@ def test_starts_of_another_batch_are_refused():
 def test_options_that_speak_of_every_image_keep_the_batch_whole(monkeypatch):
     monkeypatch.setattr(maps, "PART", 1)
     step = make()
-    star = reconstruct(step, method="picard", tol=1e-6, options={"reference": np.full(5, 2.0)})
+    options = {"reference": np.full(5, 2.0)}
+    star = reconstruct(step, method="picard", residual_tol=1e-6, options=options)
     assert star.all_converged
     lin, x0 = step.linearize(star.x), np.ones_like(star.x)
-    assert solve_adjoint(lin, star.x, tol=1e-6, options={"x0": x0}).all_converged
+    assert solve_adjoint(lin, star.x, residual_tol=1e-6, options={"x0": x0}).all_converged

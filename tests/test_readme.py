@@ -63,7 +63,7 @@ class Small:
         self.p, self.tied = problem(self.theta), problem(ri.make_parameters(A))
         self.step = ri.engine.make_step(self.p, 0.1)
         self.lin = self.step.linearize(self.u)
-        self.star = ri.reconstruct(self.p, tol=1e-14)
+        self.star = ri.reconstruct(self.p, residual_tol=1e-14)
         self.loss_gradient = ri.loss_gradient(self.star.x, self.truth)
 
     def noise(self, add_noise):
@@ -80,11 +80,12 @@ class Small:
         tau = 0.1
         q = adjoint_state(self.p, tau, self.star.x, self.loss_gradient, tol=1e-14)
         lin = self.step.linearize(self.star.x)
-        return q, solve_adjoint(lin, self.loss_gradient, tol=1e-14).x
+        return q, solve_adjoint(lin, self.loss_gradient, residual_tol=1e-14).x
 
     def hypergradient(self, definition, hypergradient):
         given = definition(self.p, 0.1, self.star.x, self.truth, tol=1e-14)
-        return given.A, hypergradient(self.p, self.star, self.loss_gradient, tol=1e-14).gradient.A
+        fast = hypergradient(self.p, self.star, self.loss_gradient, residual_tol=1e-14)
+        return given.A, fast.gradient.A
 
     def loss(self, loss):
         return loss(self.u, self.truth), np.mean((self.u - self.truth) ** 2)

@@ -346,7 +346,7 @@ ARGUMENTS = {  # what is wrong -> call, error, fragment
     "unit unclear": (
         lambda: psnr(GOOD, np.uint8(255 * GOOD), 255), TypeError, "reference is uint8; convert",
     ),
-    "window of text": (lambda: ssim(GOOD, GOOD, window="7"), ValueError, "ssim: window is 7"),
+    "window of text": (lambda: ssim(GOOD, GOOD, window="7"), ValueError, "ssim: window is '7'"),
 }
 
 

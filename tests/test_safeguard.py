@@ -199,7 +199,7 @@ def test_potentials_that_gain_nothing_keep_their_slopes(name):
 
 
 def test_convergence_with_the_safeguard_is_superlinear_at_the_end():
-    history = reconstruct(steep(images=1), method="newton", tol=1e-13).history[:, 0]
+    history = reconstruct(steep(images=1), method="newton", residual_tol=1e-13).history[:, 0]
     logs = np.log(history[-4:-1])
     assert logs[2] / logs[1] >= 1.2
 
@@ -223,7 +223,7 @@ def test_untied_products_with_safeguarded_slopes_are_transposes():
 
 @pytest.mark.parametrize("step, solver", [(steep(), newton), (untied(steep()), newton_krylov)])
 def test_safeguard_saves_evaluations_and_keeps_the_solution(step, solver):
-    safe = reconstruct(step, method=solver.__name__, tol=1e-12)
+    safe = reconstruct(step, method=solver.__name__, residual_tol=1e-12)
     plain = solver(step.linearize, step.problem.y, step=step.tau, tol=1e-12)
     assert safe.all_converged and plain.all_converged
     assert np.linalg.norm(safe.x - plain.x) <= 1e-8 * np.linalg.norm(plain.x)

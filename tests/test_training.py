@@ -195,6 +195,44 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
     assert np.array_equal(resumed.progress.x, whole.progress.x)
 
 
+def resumed_elsewhere(objective, test, start, settings, **other):
+    """Resume, in a changed set-up, the state after one epoch of `problem()`."""
+    first, beginning = problem()
+    states = []
+    run_epochs(first, first, beginning, SETTINGS, callback=states.append)
+    return run_epochs(objective, test, start, settings, resume=states[0], **other)
+
+
+SETTINGS = TrainingSettings(epochs=2, batch_size=3, learning_rate=1e-2)
+CHANGES = {
+    "seed": lambda o, s: (o, o, s, replace(SETTINGS, seed=1)),
+    "epochs": lambda o, s: (o, o, s, replace(SETTINGS, epochs=3)),
+    "one pixel": lambda o, s: (replace(o, truth=np.fmax(o.truth, o.truth[:1])), o, s, SETTINGS),
+    "test data": lambda o, s: (o, replace(o, y=o.y * 1.5), s, SETTINGS),
+    "start": lambda o, s: (o, o, replace(s, A=s.A * 1.001), SETTINGS),
+    "lam": lambda o, s: (replace(o, model=replace(o.model, lam=o.model.lam * 2)), o, s, SETTINGS),
+    "solvers": lambda o, s: (replace(o, solvers=SolverSettings(forward_tol=1e-3)), o, s, SETTINGS),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_resuming_with_other_settings_or_data_is_refused(name):
+    objective, start = problem()
+    with pytest.raises(ValueError, match="resume: the checkpoint is of other settings"):
+        resumed_elsewhere(*CHANGES[name](objective, start))
+
+
+def test_resuming_with_the_same_made_anew_goes_on():
+    objective, start = problem()
+    assert len(resumed_elsewhere(objective, objective, start, SETTINGS).records) == 3
+
+
+def test_only_a_training_state_is_resumed():
+    objective, start = problem()
+    with pytest.raises(TypeError, match="resume: given a str, expected a TrainingState"):
+        run_epochs(objective, objective, start, SETTINGS, resume="checkpoint.npz")
+
+
 def test_damaged_checkpoint_is_refused_with_its_name(tmp_path):
     path = tmp_path / "run.npz"
     path.write_bytes(b"not an archive")

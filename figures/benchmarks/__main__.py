@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from figures.benchmarks.libraries import prepare_libraries
-from refimpl.storage import write_file
+from refimpl.storage import read_json, write_file
 
 HERE = Path(__file__).parents[1]
 BUDGET, TASKS_SHARE = 3600.0, 0.6  # seconds, with which one run measures every row
@@ -55,7 +55,7 @@ class Bench:
         self.begin = time.perf_counter()
         self.theta = trained_parameters(output, settings.quick, say)
         self.path = output / "benchmark.json"
-        self.results = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.results = read_json(self.path) if self.path.exists() else {}
 
     def save(self, **sections) -> None:
         """Add sections to the results, and write them all."""

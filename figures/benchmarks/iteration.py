@@ -72,7 +72,7 @@ def count_evaluations(
 
     def gradient_at(u: Array) -> float:
         lin, loss_u = step.linearize(u), problem.loss_gradient(u)
-        q = solve_adjoint(lin, loss_u, tol=min(targets) / 100, max_iterations=3_000).x
+        q = solve_adjoint(lin, loss_u, residual_tol=min(targets) / 100, max_iterations=3_000).x
         return distance(filters_vector(lin.params_vjp(q)), reference.gradient)
 
     def gradient_from(q: Array) -> float:

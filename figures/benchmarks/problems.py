@@ -110,9 +110,9 @@ def solve_reference(problem: Task) -> Exact:
     from figures.benchmarks.plain import plain
 
     step = problem.step
-    star = reconstruct(step, tol=STATE_TOL, max_iterations=200)
+    star = reconstruct(step, residual_tol=STATE_TOL, max_iterations=200)
     result = hypergradient(
-        step, star, problem.loss_gradient(star.x), tol=ADJOINT_TOL, max_iterations=5_000,
+        step, star, problem.loss_gradient(star.x), residual_tol=ADJOINT_TOL, max_iterations=5_000,
         allow_unconverged=True,
     )
     second = compiled(make_model(plain(step, problem.truth), "stencil"))(1e-13, ADJOINT_TOL)

@@ -39,9 +39,9 @@ def make_refimpl(problem: Task, max_iterations: int | None = None) -> Solve:
     step = problem.step
 
     def solve(tol: float) -> Outcome:
-        star = reconstruct(step, method="auto", tol=tol, max_iterations=max_iterations)
+        star = reconstruct(step, method="auto", residual_tol=tol, max_iterations=max_iterations)
         loss = problem.loss_gradient(star.x)
-        result = hypergradient(step, star, loss, method="auto", tol=ADJOINT_FACTOR * tol)
+        result = hypergradient(step, star, loss, method="auto", residual_tol=ADJOINT_FACTOR * tol)
         counts = star.evaluations, star.products, result.adjoint.products
         return Outcome(star.x.ravel(), filters_vector(result.gradient), *counts)
 

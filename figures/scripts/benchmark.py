@@ -1,11 +1,11 @@
 """What `make bench` measured: ratios to refimpl for every task, and time against size."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from figures.style import BLACK, LINE_STYLES, SOLVER_COLOURS, plt, save
+from refimpl.storage import read_json
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RIVALS = (
@@ -22,7 +22,7 @@ AXES = {"size": "rows = columns of the image", "filters": "filters", "batch": "i
 
 def draw(output: Path) -> None:
     """Save benchmark."""
-    results = json.loads((output / "benchmark.json").read_text())
+    results = read_json(output / "benchmark.json")
     figure, panels = plt.subplots(
         1, 4, figsize=(13, 4.2), gridspec_kw={"width_ratios": [3, 1, 1, 1]}
     )

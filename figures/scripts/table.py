@@ -7,6 +7,7 @@ All numbers of a run belong to the parameters it kept: those of the lowest train
 """
 
 import csv
+import io
 from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
@@ -14,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from figures.saved import kept, saved_runs
 from figures.style import BLACK, ORANGE, plt, save
 from refimpl.experiments import EXPERIMENTS, METHODS, PROBLEMS, Run
+from refimpl.storage import write_file
 
 LOWER, EQUAL, HIGHER = "lower", "equal", "HIGHER"
 MODEL_STYLES = {
@@ -83,15 +85,16 @@ def claim(pairs: list[dict]) -> list[str]:
 
 def write(output: Path, name: str, rows: list[dict], heading: list[str] | None = None) -> None:
     """The rows as NAME.csv and NAME.md."""
-    with (output / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["experiment"])
-        writer.writeheader()
-        writer.writerows(rows)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["experiment"])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(output / f"{name}.csv", file.getvalue().encode())
     lines = [*heading, ""] if heading else []
     if rows:
         table = [list(rows[0]), ["---"] * len(rows[0]), *(list(r.values()) for r in rows)]
         lines += ["| " + " | ".join(cells) + " |" for cells in table]
-    (output / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_file(output / f"{name}.md", ("\n".join(lines) + "\n").encode())
 
 
 def draw_changes(output: Path, pairs: list[dict]) -> None:

@@ -64,7 +64,8 @@ def spectrum_at_fixed_point(step: Step, start: np.ndarray) -> dict[str, np.ndarr
     """
     try:
         state = reconstruct(
-            step, start, method="newton_krylov", tol=TOLERANCE, max_iterations=MAX_ITERATIONS
+            step, start, method="newton_krylov", residual_tol=TOLERANCE,
+            max_iterations=MAX_ITERATIONS,
         )
     except BreakdownError:
         return {"residual": np.array([np.nan])}

@@ -58,7 +58,7 @@ def solved(problem: Task, star: Array, chosen: dict) -> tuple[int, Array, bool]:
     """Work, dℓ/d(A, C) and whether the adjoint solve with these arguments converged."""
     step, record = recording(problem.step)
     lin = step.linearize(star)
-    result = solve_adjoint(lin, problem.loss_gradient(star), tol=TOLERANCE, **chosen)
+    result = solve_adjoint(lin, problem.loss_gradient(star), residual_tol=TOLERANCE, **chosen)
     return record.work, filters_vector(lin.params_vjp(result.x)), result.all_converged
 
 
@@ -88,7 +88,7 @@ def stationary(
         lin,
         problem.loss_gradient(star),
         method=method,
-        tol=TOLERANCE,
+        residual_tol=TOLERANCE,
         max_iterations=iterations[-1],
         options={"callback": keep},
     )

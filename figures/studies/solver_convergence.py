@@ -53,7 +53,7 @@ def compute(runs: Path) -> dict[str, np.ndarray]:
 def trace(step: Step, star: Array, chosen: dict) -> Array:
     """Work, residual and error, shape (3, visits), of every state at which a solver evaluates G."""
     recorded, record = recording(step)
-    reconstruct(recorded, tol=TOLERANCE, **chosen)
+    reconstruct(recorded, residual_tol=TOLERANCE, **chosen)
     work, states = zip(*record.visits)
     states = np.concatenate(states)
     return np.stack([work, relative_residuals(step, states), relative_errors(states, star)])

@@ -20,7 +20,7 @@ from figures.task import Task, distance, filters_vector
 from refimpl import certify, reconstruct
 from refimpl.arrays import Array
 from refimpl.equilibrium import solve_adjoint
-from refimpl.equilibrium.certificates import monotonicity
+from refimpl.equilibrium.certificates import proved_monotonicity
 from refimpl.kernels.vectors import norm
 
 TOLERANCES = 10.0 ** -np.arange(2, 13)
@@ -32,7 +32,7 @@ def compute(runs: Path) -> dict[str, np.ndarray]:
     """The arrays of `measure` as "model/errors" and "model/bounds", and "model/monotonicity"."""
     arrays = {}
     for model, problem in load_tasks(runs).items():
-        mu = monotonicity(problem.step)
+        mu = proved_monotonicity(problem.step)
         errors, bounds = measure(problem, TOLERANCES, mu)
         arrays |= {f"{model}/errors": errors, f"{model}/bounds": bounds}
         arrays[f"{model}/monotonicity"] = np.array(mu)
@@ -69,7 +69,7 @@ def certificates(problem: Task, u: Array, q: Array, mu: float) -> tuple[float, f
 def stopped(problem: Task, tolerances: Array) -> tuple[Array, Array]:
     """The iterate at which each tolerance that is reached stops the iteration, and its residual."""
     step, record = recording(problem.step)
-    reconstruct(step, method="picard", tol=tolerances.min(), max_iterations=5_000)
+    reconstruct(step, method="picard", residual_tol=tolerances.min(), max_iterations=5_000)
     states = np.concatenate([u for _, u in record.visits])
     residuals = relative_residuals(problem.step, states)
     first = [int(np.argmax(residuals <= tol)) for tol in tolerances if residuals.min() <= tol]
@@ -82,7 +82,7 @@ def hypergradient_at(problem: Task, u: Array) -> tuple[Array, Array]:
     q = solve_adjoint(
         lin,
         problem.loss_gradient(u),
-        tol=ADJOINT_TOLERANCE,
+        residual_tol=ADJOINT_TOLERANCE,
         max_iterations=3_000,
     ).x
     return filters_vector(lin.params_vjp(q)), q

@@ -42,7 +42,7 @@ def solution(step: Step) -> SolverResult:
     """u* to the rounding errors of float64, by Newton's method."""
     method = "newton" if isinstance(step, TiedStep) else "newton_krylov"
     return reconstruct(
-        step, method=method, tol=1e-15, preconditioner="circulant", max_iterations=200
+        step, method=method, residual_tol=1e-15, preconditioner="circulant", max_iterations=200
     )
 
 

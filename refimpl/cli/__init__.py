@@ -16,6 +16,7 @@ Not here: anything that computes.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -47,15 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BadInputError as error:
-        print(f"refimpl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
+        return _refuse(error)
     except KeyboardInterrupt:
         print("refimpl: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of standard output is gone; keep the interpreter from flushing to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return FAILED
+    except OSError as error:
+        _forget_output()
+        return _refuse(BadInputError(error))
+
+
+def _forget_output() -> None:
+    """Keep the interpreter from flushing to a standard output that nothing reads or keeps."""
+    with contextlib.suppress(OSError, ValueError):  # not where it is a text in memory
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(error: BadInputError) -> int:
+    """One line on standard error."""
+    print(f"refimpl: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -17,10 +17,12 @@ class BadInputError(Exception):
 @contextmanager
 def input_errors() -> Iterator[None]:
     """Errors raised inside are the user's: reading, looking up, writing where told to."""
+    from refimpl.storage import said
+
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        raise BadInputError(str(error)) from error
+        raise BadInputError(said(error)) from error
 
 
 def add_command(

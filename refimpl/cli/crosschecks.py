@@ -129,6 +129,8 @@ def load_backend(name: str) -> Any:
     BadInputError
         If the name is malformed, the module cannot be imported, or has no such object.
     """
+    from refimpl.storage import said
+
     module_name, colon, path = name.partition(":")
     if not module_name or (colon and not path):
         raise BadInputError(f"given {name!r}, expected MODULE:OBJECT, for example mine:Mine")
@@ -136,7 +138,7 @@ def load_backend(name: str) -> Any:
     try:
         found = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module does when it is imported
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {said(error)}"
         raise BadInputError(f"{module_name!r} cannot be imported ({reason})") from error
     finally:
         sys.path.remove(str(Path.cwd()))

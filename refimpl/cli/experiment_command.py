@@ -106,7 +106,9 @@ def _settings(experiment, method: str) -> dict:
 
 
 def _require_settings(path: Path, settings: dict) -> None:
-    if json.loads(path.read_text("utf-8")) != settings:
+    from refimpl.storage import read_json
+
+    if read_json(path) != settings:
         raise ValueError(f"{path}: not the settings of this preset; choose another --out")
 
 
@@ -118,17 +120,19 @@ def _prepare(experiment, method: str, directory: Path, resume: bool):
     ValueError
         If results are there and `resume` is False, or belong to other settings.
     """
+    from refimpl.storage import remove_parts
     from refimpl.training import load_checkpoint
 
+    remove_parts(directory)
     settings = _settings(experiment, method)
     path, checkpoint = directory / "settings.json", directory / "checkpoint.npz"
-    if not path.is_file():
+    if not path.exists():
         write_json(path, settings)
         return None
     if not resume:
         raise ValueError(f"{directory} holds results; add --resume, or choose another --out")
     _require_settings(path, settings)
-    return load_checkpoint(checkpoint) if checkpoint.is_file() else None
+    return load_checkpoint(checkpoint) if checkpoint.exists() else None
 
 
 def _each_epoch(directory: Path, show: Callable[[dict], None]):

@@ -18,7 +18,7 @@ not know, two forms of `jacobians`, Newton's `slopes`, and all of float32 in `si
 from refimpl.engine.batches import parts_for, solve_in_parts
 from refimpl.engine.field import Field, FieldLinearization, TiedField, make_field
 from refimpl.engine.preconditioners import FACTORED, find_preconditioner
-from refimpl.engine.safe_steps import slope_bound, strength
+from refimpl.engine.safe_steps import bank_norm_bound, norm_bound, slope_bound, strength
 from refimpl.engine.step import (
     Step,
     StepLinearization,
@@ -39,11 +39,13 @@ __all__ = [
     "TiedStep",
     "TiedStepLinearization",
     "as_step",
+    "bank_norm_bound",
     "compiled",
     "find_preconditioner",
     "is_known",
     "make_field",
     "make_step",
+    "norm_bound",
     "parts_for",
     "slope_bound",
     "solve_in_parts",

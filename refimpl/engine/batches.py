@@ -3,7 +3,7 @@
 Images are independent, so a solver may have them in parts. A part of a few images keeps its vectors
 in a cache and stops when its own slowest image does; parts run on several threads. They are cut by
 the size of an image alone (`refimpl.engine.step.Step.parts`), so that no result depends on the
-threads.
+threads; only BLAS, to which dense banks go, may round otherwise.
 """
 
 from collections.abc import Callable
@@ -47,9 +47,9 @@ def joined(results: list[SolverResult]) -> SolverResult:
 
     Where some parts took a fallback, `method` is theirs, the longest.
     """
-    x, converged, iterations, residuals = (
+    x, converged, iterations, residuals, tol, error = (
         np.concatenate([getattr(result, name) for result in results])
-        for name in ("x", "converged", "iterations", "residuals")
+        for name in ("x", "converged", "iterations", "residuals", "tol", "error")
     )
     rows = max(len(result.history) for result in results)
     history = [np.pad(r.history, ((0, rows - len(r.history)), (0, 0)), "edge") for r in results]
@@ -59,9 +59,14 @@ def joined(results: list[SolverResult]) -> SolverResult:
         max(result.products for result in results),
         np.concatenate(history, axis=1),
         max((result.method for result in results), key=len),
-        np.concatenate([result.tol for result in results]),
-        tuple(chain.from_iterable(result.advice for result in results)),
-        tuple(chain.from_iterable(result.notes for result in results)),
+        tol,
+        *(
+            tuple(chain.from_iterable(getattr(result, name) for result in results))
+            for name in ("advice", "notes")
+        ),
+        error,
+        tuple(chain.from_iterable(result.kind for result in results)),
+        results[0].measured,
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import scipy  # loads `scipy.fft` when it is first used: that takes as long as this package
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from refimpl.arrays import Array, per_image
+from refimpl.arrays import Array, per_image, shown
 from refimpl.engine.step import StepLinearization
 from refimpl.engine.twins import is_known
 from refimpl.kernels.vectors import unit_and_size
@@ -225,7 +225,12 @@ def cholesky(linearization: StepLinearization) -> Callable[[Array], Array]:
         factors = cho_factor(M, overwrite_a=True)
     except (LinAlgError, ValueError) as error:
         raise BreakdownError(f"cholesky: {error}; use the preconditioner 'jacobi'") from error
-    return lambda r: cho_solve(factors, r.reshape(len(r), -1).T).T.reshape(r.shape)
+
+    def divide(r: Array) -> Array:
+        # What is not finite comes out so, and the solver says where.
+        return cho_solve(factors, r.reshape(len(r), -1).T, check_finite=False).T.reshape(r.shape)
+
+    return divide
 
 
 def gram_matrix(linearization: StepLinearization) -> Array:
@@ -251,5 +256,5 @@ def find_preconditioner(name: str) -> Callable[[StepLinearization], Callable[[Ar
     """
     if not isinstance(name, str) or name not in PRECONDITIONERS:
         known = ", ".join(PRECONDITIONERS)
-        raise ValueError(f"preconditioner {name!r} is unknown; choose one of {known}")
+        raise ValueError(f"preconditioner {shown(name)} is unknown; choose one of {known}")
     return PRECONDITIONERS[name]

@@ -89,6 +89,14 @@ class Step:
         return self.problem.dtype
 
     @cached_property
+    def steepness(self) -> float:
+        """L ≥ ‖J(u)‖ for every u (`refimpl.engine.safe_steps`), or 1/τ where none is found."""
+        try:
+            return 1 / safe_tau(self.problem)
+        except ValueError:
+            return 1 / self.tau
+
+    @cached_property
     def rough(self) -> "Step":
         """This in float32, without data, where that is near enough for corrections, else this."""
         problem = in_single(self.problem)
@@ -202,9 +210,26 @@ class StepLinearization:
         step = self.step.rough
         return self if step is self.step else type(self)(step, self.field.rounded(step.field))
 
+    @property
+    def transposed(self) -> "StepLinearization":
+        """This with J and Jᵀ exchanged: what solves Jᵀ p = b with it solves J p = b."""
+        return TransposedStepLinearization(self.step, self.field)
+
     def images(self, part: slice) -> "StepLinearization":
         """The linearisation at some of the images, which computes anew what it needs."""
         return replace(self, step=self.step.images(part), field=self.field.images(part))
+
+
+class TransposedStepLinearization(StepLinearization):
+    """T and G at one u, with J and Jᵀ exchanged."""
+
+    direction_jvp = StepLinearization.direction_vjp
+    direction_vjp = StepLinearization.direction_jvp
+
+    @property
+    def transposed(self) -> StepLinearization:
+        """The linearisation itself."""
+        return StepLinearization(self.step, self.field)
 
 
 class TiedStepLinearization(StepLinearization):
@@ -219,6 +244,11 @@ class TiedStepLinearization(StepLinearization):
     def gradient(self) -> Array:
         """∇E(u)."""
         return self.direction
+
+    @property
+    def transposed(self) -> "StepLinearization":
+        """Itself: J is symmetric."""
+        return self
 
     def hvp(self, v: Array) -> Array:
         """H v."""

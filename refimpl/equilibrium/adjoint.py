@@ -33,8 +33,16 @@ from refimpl.engine import (
 )
 from refimpl.equilibrium.automatic import Attempt, adjoint_attempts, tried
 from refimpl.equilibrium.options import check_known, check_settings, settings
+from refimpl.equilibrium.tolerances import Measured, chosen_tolerance, to_error
 from refimpl.kernels.vectors import norm
-from refimpl.results import SolverResult
+from refimpl.results import BreakdownError, SolverResult
+from refimpl.solvers import ratio
+
+# Of the error asked for, the first residual that the Krylov methods try.
+FIRST_RESIDUAL = 0.3
+
+# Relative error of the system that measures an error.
+ERROR_OF_ERROR = 0.1
 
 Callback = Callable[[int, Array, Array], None]
 Matvec = Callable[[Array], Array]
@@ -45,7 +53,8 @@ def solve_adjoint(
     loss_gradient: Array,
     *,
     method: str = "auto",
-    tol: float = 1e-10,
+    tol: float | None = None,
+    residual_tol: float | None = None,
     max_iterations: int | None = None,
     preconditioner: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -62,8 +71,12 @@ def solve_adjoint(
         "auto" or one of `ADJOINT_METHODS`. "auto" preconditions "cg", untied "bicgstab" for at most
         200 iterations in each precision, and falls back on "gmres" in cycles of 60, with the
         diagonal where the preconditioner was "circulant"; the result's `method` says what ran.
-    tol : float
-        Relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
+    tol : float, optional
+        Relative error ‖q − q*‖ / ‖q‖ to reach for each image; left out: 1e-4, of float32 1e-3. The
+        Krylov methods bound it from what they see of the Jacobian's spectrum; of the others it is
+        estimated by one more system.
+    residual_tol : float, optional
+        In place of `tol`: the relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
     max_iterations : int, optional
         Most iterations of an image; left out: what the method's function says.
     preconditioner : "jacobi", "circulant", "cholesky" or None
@@ -90,14 +103,14 @@ def solve_adjoint(
             f"linearization: given a {type(linearization).__name__}, expected that of a step at "
             "u*, step.linearize(star.x); hypergradient takes problems"
         )
-    tol = positive(tol, "tol")
+    tol, residual_tol = chosen_tolerance(tol, residual_tol, linearization.step.dtype)
     if as_images(loss_gradient, "loss_gradient").shape != linearization.u.shape:
         raise ValueError(
             f"loss_gradient: shape is {loss_gradient.shape}, expected {linearization.u.shape}, "
             "that of the state"
         )
     given = settings(options, max_iterations=max_iterations, preconditioner=preconditioner)
-    if method == "auto":
+    if isinstance(method, str) and method == "auto":
         attempts = adjoint_attempts(linearization.step, given)
     else:
         check_adjoint_method(linearization, method)
@@ -108,7 +121,10 @@ def solve_adjoint(
 
     def solve(part: slice) -> SolverResult:
         lin = linearization if len(parts) == 1 else linearization.images(part)
-        return tried(attempts, lambda attempt: _attempted(attempt, lin, loss_gradient[part], tol))
+        b = loss_gradient[part]
+        if residual_tol is not None:
+            return tried(attempts, lambda a: _attempted(a, lin, b, tol=residual_tol))
+        return tried(attempts, lambda a: _to_error(a, lin, b, tol))
 
     return solve_in_parts(solve, parts)
 
@@ -124,59 +140,107 @@ def check_adjoint_method(linearization: StepLinearization, method: str) -> None:
 
 
 def _attempted(
-    attempt: Attempt, linearization: StepLinearization, loss_gradient: Array, tol: float
+    attempt: Attempt, linearization: StepLinearization, loss_gradient: Array, **tolerance: Any
 ) -> SolverResult:
     solve = ADJOINT_METHODS[attempt.method]
-    result = solve(linearization, loss_gradient, tol=tol, **attempt.settings)
+    result = solve(linearization, loss_gradient, **attempt.settings, **tolerance)
     return result._replace(method=attempt.name)
+
+
+def _to_error(
+    attempt: Attempt, linearization: StepLinearization, loss_gradient: Array, tol: float
+) -> SolverResult:
+    """The method until the error of every image is at most `tol`."""
+    if attempt.method in KRYLOV:
+        return _attempted(
+            attempt, linearization, loss_gradient, tol=FIRST_RESIDUAL * tol, error_tol=tol
+        )
+
+    def run(start: Array, tols: Array) -> SolverResult:
+        begun = {} if attempt.method == "jacobian_free" else {"x0": start}
+        return _attempted(attempt, linearization, loss_gradient, tol=tols, **begun)
+
+    def measure(result: SolverResult, tol: float) -> Measured:
+        return adjoint_error(linearization, loss_gradient, result.x)
+
+    return to_error(run, measure, loss_gradient, tol)
+
+
+def adjoint_error(linearization: StepLinearization, loss_gradient: Array, q: Array) -> Measured:
+    """‖e‖ / ‖q‖ with (I − ∂_u T)ᵀ e = ∇ℓ − (I − ∂_u T)ᵀ q, and q + e."""
+    rest = loss_gradient - (q - linearization.vjp(q))
+    try:
+        solved = solve_adjoint(linearization, rest, tol=ERROR_OF_ERROR)
+    except BreakdownError:
+        solved = None
+    if solved is None or not np.isfinite(solved.error).all():
+        return Measured.unknown(q, "the system for the error cannot be solved")
+    error = np.where(solved.converged, ratio(norm(solved.x), norm(q)), np.inf)
+    kind = np.where(np.isfinite(error), "estimated", "unknown")
+    return Measured(error, tuple(kind.tolist()), q + solved.x, solved.advice)
 
 
 def cg(
     linearization: TiedStepLinearization, loss_gradient: Array, *, tol: float,
     max_iterations: int = 1_000, x0: Array | None = None, preconditioner: str | None = None,
-    refined: bool = False,
+    refined: bool = False, damping: float = 0.0, error_tol: float | None = None,
 ) -> SolverResult:
     """H p = ∇ℓ by conjugate gradients, q = p / τ.
 
     `x0` is a start for p. `refined` computes corrections, and the preconditioner, with J in
-    float32 where that is near enough; there must be a preconditioner.
+    float32 where that is near enough; there must be a preconditioner. `damping` δ replaces J by
+    J + δ L I, L ≥ ‖J‖: where J is nearly singular, as at missing pixels, p then stays of the size
+    of ∇ℓ / (δ L), and elsewhere changes by about δ of itself.
     """
-    solve = partial(solvers.cg, x0=x0, tol=tol, max_iterations=max_iterations)
-    return _krylov(solve, linearization, loss_gradient, preconditioner, refined)
+    solve = partial(solvers.cg, x0=x0, tol=tol, error_tol=error_tol, max_iterations=max_iterations)
+    return _krylov(solve, linearization, loss_gradient, preconditioner, refined, damping)
 
 
 def gmres(
     linearization: StepLinearization, loss_gradient: Array, *, tol: float,
     max_iterations: int = 1_000, restart: int = 20, x0: Array | None = None,
-    preconditioner: str | None = None, refined: bool = False,
+    preconditioner: str | None = None, refined: bool = False, damping: float = 0.0,
+    error_tol: float | None = None,
 ) -> SolverResult:
-    """Jᵀ p = ∇ℓ by GMRES(restart), q = p / τ; `x0` and `refined` as for `cg`."""
-    solve = partial(solvers.gmres, x0=x0, restart=restart, tol=tol, max_iterations=max_iterations)
-    return _krylov(solve, linearization, loss_gradient, preconditioner, refined)
+    """Jᵀ p = ∇ℓ by GMRES(restart), q = p / τ; `x0`, `refined` and `damping` as for `cg`."""
+    solve = partial(
+        solvers.gmres, x0=x0, restart=restart, tol=tol, error_tol=error_tol,
+        max_iterations=max_iterations,
+    )
+    return _krylov(solve, linearization, loss_gradient, preconditioner, refined, damping)
 
 
 def bicgstab(
     linearization: StepLinearization, loss_gradient: Array, *, tol: float,
     max_iterations: int = 1_000, x0: Array | None = None, preconditioner: str | None = None,
-    refined: bool = False,
+    refined: bool = False, damping: float = 0.0, error_tol: float | None = None,
 ) -> SolverResult:
-    """Jᵀ p = ∇ℓ by BiCGStab, q = p / τ; `x0` and `refined` as for `cg`."""
-    solve = partial(solvers.bicgstab, x0=x0, tol=tol, max_iterations=max_iterations)
-    return _krylov(solve, linearization, loss_gradient, preconditioner, refined)
+    """Jᵀ p = ∇ℓ by BiCGStab, q = p / τ; `x0`, `refined` and `damping` as for `cg`."""
+    solve = partial(
+        solvers.bicgstab, x0=x0, tol=tol, error_tol=error_tol, max_iterations=max_iterations
+    )
+    return _krylov(solve, linearization, loss_gradient, preconditioner, refined, damping)
 
 
 def _krylov(
     solve: Callable[..., SolverResult], linearization: StepLinearization, loss_gradient: Array,
-    preconditioner: str | None, refined: bool,
+    preconditioner: str | None, refined: bool, damping: float,
 ) -> SolverResult:
     """Jᵀ p = ∇ℓ solved, with M⁻¹ and with products in float32 where these are near enough."""
     divide, model = None, None
+    shift = positive(damping, "damping") * linearization.step.steepness if damping else 0.0
     if preconditioner is not None:
         rough = linearization.rounded if refined else linearization
         divide = find_preconditioner(preconditioner)(rough)
-        model = None if rough is linearization else rough.direction_vjp
-    result = solve(linearization.direction_vjp, loss_gradient, preconditioner=divide, model=model)
+        model = None if rough is linearization else _shifted(rough.direction_vjp, shift)
+    product = _shifted(linearization.direction_vjp, shift)
+    result = solve(product, loss_gradient, preconditioner=divide, model=model)
     return _divided_by_tau(result, linearization)
+
+
+def _shifted(product: Matvec, shift: float) -> Matvec:
+    """v ↦ Jᵀ v + shift v."""
+    return (lambda v: product(v) + v.dtype.type(shift) * v) if shift else product
 
 
 def _divided_by_tau(result: SolverResult, linearization: StepLinearization) -> SolverResult:
@@ -191,11 +255,11 @@ def _divided_by_tau(result: SolverResult, linearization: StepLinearization) -> S
 
 def neumann(
     linearization: StepLinearization, loss_gradient: Array, *, tol: float,
-    max_iterations: int = 10_000, callback: Callback | None = None,
+    max_iterations: int = 10_000, x0: Array | None = None, callback: Callback | None = None,
 ) -> SolverResult:
-    """q ← ∇ℓ + (∂_u T)ᵀ q; its change is the residual of E9, measured against ‖∇ℓ‖."""
+    """q ← ∇ℓ + (∂_u T)ᵀ q from `x0` or ∇ℓ; its change is the residual of E9, over ‖∇ℓ‖."""
     result = solvers.picard(
-        _adjoint_map(linearization, loss_gradient), loss_gradient, tol=tol,
+        _adjoint_map(linearization, loss_gradient), loss_gradient if x0 is None else x0, tol=tol,
         max_iterations=max_iterations, reference=norm(loss_gradient), callback=callback,
     )
     return result._replace(evaluations=0, products=result.evaluations)
@@ -205,13 +269,13 @@ def anderson(
     linearization: StepLinearization, loss_gradient: Array, *, tol: float,
     max_iterations: int = 1_000, memory: int = 5, ridge: float = 1e-10,
     ridge_scale: Literal["gram", "absolute"] = "gram", mixing: float = 1.0,
-    callback: Callback | None = None,
+    x0: Array | None = None, callback: Callback | None = None,
 ) -> SolverResult:
     """The iteration of `neumann`, accelerated."""
     result = solvers.anderson(
-        _adjoint_map(linearization, loss_gradient), loss_gradient, memory=memory, ridge=ridge,
-        ridge_scale=ridge_scale, mixing=mixing, tol=tol, max_iterations=max_iterations,
-        reference=norm(loss_gradient), callback=callback,
+        _adjoint_map(linearization, loss_gradient), loss_gradient if x0 is None else x0,
+        memory=memory, ridge=ridge, ridge_scale=ridge_scale, mixing=mixing, tol=tol,
+        max_iterations=max_iterations, reference=norm(loss_gradient), callback=callback,
     )
     return result._replace(evaluations=0, products=result.evaluations)
 
@@ -234,10 +298,12 @@ def jacobian_free(
     advice = ("" if c else "q = ∇ℓ is its definition, not the adjoint state" for c in converged)
     return SolverResult(
         loss_gradient, converged, none, residuals, 0, 1, residuals[None],
-        method="jacobian_free", tol=np.full(len(scale), tol), advice=tuple(advice),
+        method="jacobian_free", tol=np.broadcast_to(tol, len(scale)), advice=tuple(advice),
+        error=np.full(len(scale), np.inf), kind=("unknown",) * len(scale),
     )
 
 
+KRYLOV = ("cg", "gmres", "bicgstab")
 ADJOINT_METHODS = {
     function.__name__: function
     for function in (cg, gmres, bicgstab, neumann, anderson, jacobian_free)

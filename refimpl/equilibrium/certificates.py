@@ -1,24 +1,19 @@
 """Certificates (E12): bounds on ‖u − u*‖ and on the hypergradient's error, from residuals.
 
-G(u) = λ Kᵀ(K u − y) + F(u) is strongly monotone with constant
-
-    μ = λ σ_min(K)² − γ w̄ s̄ ‖A‖ ‖C − A‖      (φ convex, w ≥ 0)
-    μ = λ σ_min(K)² − γ w̄ s̄ ‖A‖ ‖C‖          (otherwise)
-
-with w̄ = max|w|, s̄ = sup|σ′|: for convex φ, vᵀAᵀDA v ≥ 0 with D = diag(γ w σ′), and what remains
-of vᵀCᵀDA v is at most the product shown. If μ > 0 then for every u
+G(u) = λ Kᵀ(K u − y) + F(u) is strongly monotone with the constant μ of `proved_monotonicity`. If
+μ > 0, then u* exists, is the only one, and for every u
 
     ‖u − u*‖ ≤ ‖G(u)‖ / μ        ‖J(u)⁻¹‖ ≤ 1 / μ.
 
-Where μ ≤ 0 no bound follows and `inf` is returned. Bounds are for exact arithmetic:
-rounding is not covered.
+Where μ ≤ 0 no bound follows and `inf` is returned. A number is "proved" where it takes in the
+rounding of all that it is computed from (`refimpl.equilibrium.proved`), else "estimated".
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, as_images
+from refimpl.arrays import Array, as_images, shown
 from refimpl.engine import (
     Step,
     StepLinearization,
@@ -28,16 +23,18 @@ from refimpl.engine import (
     slope_bound,
     strength,
 )
-from refimpl.equilibrium.norms import bank_norm, bank_norms
-from refimpl.kernels.vectors import norm
-from refimpl.paper.operators import (
-    Convolution,
-    DenseBank,
-    FilterBank,
-    Identity,
-    LinearOperator,
-    Matrix,
+from refimpl.equilibrium.proved import (
+    UP_SINGLE,
+    data_roundings,
+    field_roundings,
+    grown,
+    proved_bank_norm,
+    proved_monotonicity,
+    rounding_of_adjoint,
+    rounding_of_direction,
 )
+from refimpl.kernels.vectors import norm
+from refimpl.paper.operators import DenseBank, FilterBank
 from refimpl.paper.parameters import Parameters
 from refimpl.paper.potentials import trait
 from refimpl.paper.problem import Problem
@@ -56,51 +53,31 @@ class Certificate(NamedTuple):
         Bound on ‖p − p*‖, p = τ q, of each image.
     gradient : dict of float
         Bound on the Frobenius norm of the error of dℓ/dθ, for "A", "C" (untied), "b", "weights".
+    kinds : dict of str
+        "proved" or "estimated", for "monotonicity", "state", "adjoint" and "gradient".
     """
 
     monotonicity: float
     state: Array
     adjoint: Array
     gradient: dict[str, float]
-
-
-def monotonicity(step: Step) -> float:
-    """μ of the module's docstring: certified, for every u; may be ≤ 0, and then proves nothing."""
-    theta, bank, potential = step.problem.theta, step.problem.bank, step.problem.potential
-    data = step.problem.lam * smallest_singular_value(step.problem.operator) ** 2
-    convex = trait(potential, "convex") and bool((theta.gamma * theta.weights >= 0).all())
-    if convex and theta.tied:
-        return data
-    apart = theta.synthesis - theta.A if convex else theta.synthesis
-    return data - slope_bound(step.problem) * bank_norm(bank, theta.A) * bank_norm(bank, apart)
-
-
-def smallest_singular_value(operator: LinearOperator) -> float:
-    """A lower bound on σ_min(K): identity, matrix, periodic convolution; for others the safe 0.
-
-    From what the decomposition returns, its rounding error is taken off, so that a singular K
-    gives 0.
-    """
-    if is_known(operator, (Identity,)):
-        return 1.0
-    if is_known(operator, (Matrix,)) and operator.matrix.shape[0] >= operator.matrix.shape[1]:
-        values = np.linalg.svd(operator.matrix, compute_uv=False)
-    elif is_known(operator, (Convolution,)) and operator.boundary == "periodic":
-        values = np.abs(operator.symbol())
-    else:
-        return 0.0
-    rounding = max(operator.domain_shape[1:]) ** 2 * np.finfo(values.dtype).eps * values.max()
-    return max(0.0, float(values.min() - rounding))
+    kinds: dict[str, str]
 
 
 def state_bound(step: Step, u: Array) -> Array:
-    """‖u − u*‖ ≤ ‖G(u)‖ / μ for each image, E12; inf where μ ≤ 0."""
-    return distance(step.direction(u), monotonicity(step))
+    """‖u − u*‖ ≤ ( ‖G(u)‖ + its rounding ) / μ for each image, proved, E12; inf where μ ≤ 0."""
+    lin = step.linearize(u)
+    return distance(residual(lin), proved_monotonicity(step, columns=np.inf))
 
 
-def distance(direction: Array, mu: float) -> Array:
+def distance(size: Array, mu: float) -> Array:
     """‖G(u)‖ / μ ≥ ‖u − u*‖ for each image; inf where μ ≤ 0."""
-    return norm(direction) / mu if mu > 0 else np.full(len(direction), np.inf)
+    return UP_SINGLE * size / mu if mu > 0 else np.full(len(size), np.inf)
+
+
+def residual(lin: StepLinearization) -> Array:
+    """‖computed G(u)‖ and its rounding, (N,); infinite where that is not known."""
+    return norm(lin.direction).astype(float) + rounding_of_direction(lin)
 
 
 def certify(
@@ -114,7 +91,7 @@ def certify(
         ‖p − p*‖ ≤ ( ρ + 2e/n + γ w̄ κ ‖A‖² ‖Cp‖ e ) / μ
 
     since ∇ℓ moves by 2e/n and D by at most γ w̄ κ ‖A‖ e in every entry. `gradient_bounds`
-    continues from there.
+    continues from there, and `Norms` says how rounding is taken in.
 
     Parameters
     ----------
@@ -127,50 +104,86 @@ def certify(
     loss_gradient : array like u
         ∇ℓ(u).
     mu : float, optional
-        Monotonicity constant to use instead of the certified one, for example a local one
-        at this state; the results are then estimates.
+        Monotonicity constant to use instead of the proved one, for example a local one at this
+        state; the results are then estimates.
 
     Returns
     -------
     Certificate
-        Infinite bounds where μ ≤ 0, and for adjoint and gradient where σ has kinks. There is
-        none for γ.
+        Infinite bounds where μ ≤ 0, for adjoint and gradient where σ has kinks, and where a norm
+        is not known, of a bank of one's own. There is none for γ. Estimated where `mu` is given,
+        and with an operator, a bank or a potential of one's own, whose rounding is left out.
     """
     step = as_step(step)
     for name, x in (("u", u), ("q", q), ("loss_gradient", loss_gradient)):
         as_images(x, name, step.problem.bank.image_shape)
-    linearization = step.linearize(u)
-    mu = monotonicity(step) if mu is None else mu
-    if not (isinstance(mu, (int, float)) and np.isfinite(mu)):
-        raise ValueError(f"mu: given {mu!r}, expected a finite number or None")
-    e = distance(linearization.direction, mu)
+    if not (mu is None or (isinstance(mu, (int, float)) and np.isfinite(mu))):
+        raise ValueError(f"mu: given {shown(mu)}, expected a finite number or None")
+    lin, kinds = step.linearize(u), _kinds(step, mu)
+    covered = np.isfinite(data_roundings(step) + field_roundings(step))
+    mu = proved_monotonicity(step, columns=np.inf) if mu is None else mu
+    e = distance(residual(lin) if covered else norm(lin.direction).astype(float), mu)
     if mu <= 0 or not np.isfinite(trait(step.problem.potential, "sup_third")):
-        return _nothing_known(step.problem.theta, e, mu)
+        return _nothing_known(step.problem.theta, e, mu, kinds)
     p = step.tau * q
-    norms = Norms.of(linearization, p)
-    defect = norm(loss_gradient - linearization.direction_vjp(p))
-    moved = 2 * e / p.size + norms.bend * norms.A * norms.Cp * e
-    delta = (defect + moved) / mu
-    return Certificate(mu, e, delta, gradient_bounds(linearization, p, e, delta, norms))
+    norms = Norms.of(lin, p)
+    delta = adjoint_bound(lin, p, loss_gradient, e, mu, norms)
+    return Certificate(mu, e, delta, gradient_bounds(lin, p, e, delta, norms), kinds)
+
+
+def _kinds(step: Step, mu: float | None) -> dict[str, str]:
+    """What `Certificate.kinds` says."""
+    covered = np.isfinite(data_roundings(step) + field_roundings(step))
+    kind = "proved" if covered and mu is None else "estimated"
+    kinds = dict.fromkeys(("state", "adjoint", "gradient"), kind)
+    return {"monotonicity": "proved" if mu is None else "estimated"} | kinds
+
+
+def adjoint_bound(
+    lin: StepLinearization, p: Array, loss_gradient: Array, e: Array, mu: float, norms: "Norms"
+) -> Array:
+    """‖p − p*‖ ≤ ( ‖∇ℓ − Jᵀp‖ + 2e/n + bend ‖A‖ ‖Cp‖ e ) / μ, with the rounding of it all.
+
+    The rounding of z in σ′(z) counts as `Norms.u_rounding`, beside e.
+    """
+    defect = norm(loss_gradient - lin.direction_vjp(p)).astype(float)
+    rounding = rounding_of_adjoint(lin, p, loss_gradient)
+    moved = or_infinite(2 * e / p.size + norms.bend * norms.A * norms.Cp * (e + norms.u_rounding))
+    return UP_SINGLE * (defect + np.where(np.isfinite(rounding), rounding, 0) + moved) / mu
 
 
 class Norms(NamedTuple):
-    """Norms in the bounds: of A, C and, per image, Cp; bend = γ w̄ κ ‖A‖, slope = γ w̄ s̄."""
+    """Sizes in the bounds: of A, C and, per image, Cp; bend = γ w̄ κ ‖A‖, slope = γ w̄ s̄.
+
+    Rounding of what is computed at u and p is as if these were moved. z = A u + b errs by at most
+    γ_n ( ‖|A|‖ ‖u‖ + √m ‖b‖ ), m positions, and the bounds on norms hold for |A| too: it is as if u
+    moved by `u_rounding` = γ_n ( ‖u‖ + √m ‖b‖ / ‖A‖ ). In the same way Cp, σ′ and the products and
+    sums of E10 err as if p moved by `p_rounding` = γ_n ‖p‖, if n counts the positions that E10
+    sums over and the images too.
+    """
 
     A: float
     C: float
     Cp: Array
     bend: float
     slope: float
+    u_rounding: Array
+    p_rounding: Array
 
     @classmethod
-    def of(cls, linearization: StepLinearization, p: Array) -> "Norms":
+    def of(cls, lin: StepLinearization, p: Array) -> "Norms":
         """Norms at one linearisation and one adjoint state."""
-        problem = linearization.step.problem
-        norm_A, norm_C = bank_norms(linearization.step)
-        Cp = norm(compiled(problem.bank).apply(problem.theta.synthesis, p))
-        bend = strength(problem) * trait(problem.potential, "sup_third") * norm_A
-        return cls(norm_A, norm_C, Cp, bend, slope_bound(problem))
+        problem, theta, bank = lin.step.problem, lin.step.problem.theta, lin.step.problem.bank
+        A = proved_bank_norm(bank, theta.A)
+        C = A if theta.tied else proved_bank_norm(bank, theta.C)
+        positions, terms = np.prod(bank.response_shape[1:]), field_roundings(lin.step)
+        terms = terms + positions * len(p) if np.isfinite(terms) else 0
+        gamma_n, b = grown(terms, p.dtype), np.sqrt(positions) * np.linalg.norm(theta.b)
+        u_rounding = gamma_n * (norm(lin.u).astype(float) + (b / A if A > 0 else 0.0))
+        p_rounding = gamma_n * norm(p).astype(float)
+        Cp = norm(compiled(bank).apply(theta.synthesis, p)) + C * p_rounding
+        bend = strength(problem) * trait(problem.potential, "sup_third") * A
+        return cls(A, C, Cp, bend, slope_bound(problem), u_rounding, p_rounding)
 
 
 def gradient_bounds(
@@ -178,7 +191,7 @@ def gradient_bounds(
 ) -> dict[str, float]:
     """Bounds on the errors of the entries of E10, from ‖u − u*‖ ≤ e and ‖p − p*‖ ≤ δ.
 
-    With r = d ⊙ Cp and ‖B*(x, z)‖ ≤ β ‖x‖ ‖z‖:
+    With r = d ⊙ Cp and ‖B*(x, z)‖ ≤ β ‖x‖ ‖z‖, e and δ with the roundings of `norms` added:
 
         ‖r − r*‖ ≤ bend e ‖Cp‖ + slope ‖C‖ δ =: ε
         A        β ( e ‖r‖ + (‖u‖ + e) ε )                      g_A = −B*(u, r)
@@ -186,25 +199,27 @@ def gradient_bounds(
         b        √m ε                                           g_b = −Σ r over m positions
         w        γ ( s̄ ‖A‖ e ‖Cp‖ + (‖σ‖ + s̄ ‖A‖ e) ‖C‖ δ )    g_w = −γ Σ σ ⊙ Cp
 
-    Tied, the bounds of A and C add up to that of A (E7).
+    Tied, the bounds of A and C add up to that of A (E7). Terms of second order count three times,
+    for r, σ and Cp are computed too, and as far from the ones in E10 as their rounding.
     """
     problem, (s, d) = linearization.step.problem, linearization.field.responses
     theta, bank, steepest = problem.theta, problem.bank, trait(problem.potential, "sup_second")
     beta, positions = bilinear_norm(bank), float(np.prod(bank.response_shape[1:]))
+    e, delta = e + norms.u_rounding, delta + norms.p_rounding
     r = norm(d * compiled(bank).apply(theta.synthesis, p))
     epsilon = norms.bend * e * norms.Cp + norms.slope * norms.C * delta
     moved = steepest * norms.A * e
     errors = {
-        "A": beta * (e * r + (norm(linearization.u) + e) * epsilon),
+        "A": beta * (e * r + (norm(linearization.u) + 3 * e) * epsilon),
         "C": beta
         * (
             delta * norm(theta.gamma * bank.per_filter(theta.weights) * s)
-            + (norm(p) + delta) * norms.slope * norms.A * e
+            + (norm(p) + 3 * delta) * norms.slope * norms.A * e
         ),
         "b": np.sqrt(positions) * epsilon,
-        "weights": abs(theta.gamma) * (moved * norms.Cp + (norm(s) + moved) * norms.C * delta),
+        "weights": abs(theta.gamma) * (moved * norms.Cp + (norm(s) + 3 * moved) * norms.C * delta),
     }
-    bounds = {name: float(error.sum()) for name, error in errors.items()}
+    bounds = {name: UP_SINGLE * float(or_infinite(x).sum()) for name, x in errors.items()}
     if theta.tied:
         bounds["A"] += bounds.pop("C")
     return bounds
@@ -233,6 +248,13 @@ def most_reads(index: Array, side: int) -> float:
     return np.bincount(index[inside], reads[inside]).max()
 
 
-def _nothing_known(theta: Parameters, state: Array, mu: float) -> Certificate:
+def or_infinite(x: Array) -> Array:
+    """x, infinite where it is NaN: 0 times an unknown number."""
+    return np.where(np.isnan(x), np.inf, x)
+
+
+def _nothing_known(theta: Parameters, state: Array, mu: float, kinds: dict) -> Certificate:
     names = [name for name, _ in theta.items() if name != "gamma"]
-    return Certificate(mu, state, np.full(len(state), np.inf), dict.fromkeys(names, np.inf))
+    return Certificate(
+        mu, state, np.full(len(state), np.inf), dict.fromkeys(names, np.inf), kinds
+    )

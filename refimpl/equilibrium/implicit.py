@@ -9,17 +9,26 @@ u* = T(u*, θ) gives (I − ∂_u T) du = ∂_θ T dθ, hence with the adjoint s
 Not here: the adjoint state (`refimpl.equilibrium.adjoint`).
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, as_images, count
-from refimpl.engine import Step, as_step
+from refimpl.arrays import Array, as_images, count, per_image, shown
+from refimpl.engine import Step, StepLinearization, as_step
 from refimpl.equilibrium.adjoint import solve_adjoint
-from refimpl.paper.parameters import Parameters, add
+from refimpl.equilibrium.errors import USEFUL, SystemSolution, rounding
+from refimpl.equilibrium.tolerances import chosen_tolerance
+from refimpl.kernels.vectors import norm
+from refimpl.paper.parameters import Parameters, add, pack
 from refimpl.paper.problem import Problem
-from refimpl.results import NotConvergedError, SolverResult
+from refimpl.results import SINGULAR, NotConvergedError, SolverResult
+from refimpl.solvers import ratio
+
+# Corrections of u and q, at most, until the error of the gradient is small enough.
+CORRECTIONS = 4
+
+Slope = Callable[[Array], Array]
 
 
 class Hypergradient(NamedTuple):
@@ -33,26 +42,40 @@ class Hypergradient(NamedTuple):
         The adjoint state q of E9 with its convergence.
     exact : bool
         False for methods that do not aim at the gradient (`jacobian_free`).
+    error : float
+        Its relative error over all parameters, ‖dℓ/dθ − truth‖ / ‖dℓ/dθ‖; infinite if unknown.
+    kind : str
+        "estimated", or "unknown".
+    corrected : Parameters or None
+        dℓ/dθ after one more correction of u and q: nearer to the truth than `gradient`.
+    converged : bool
+        Whether what the tolerance bounds, the error or the residual, is at most that.
     """
 
     gradient: Parameters
     adjoint: SolverResult
     exact: bool
+    error: float = np.inf
+    kind: str = "unknown"
+    corrected: Parameters | None = None
+    converged: bool = True
 
 
 def hypergradient(
     step: Step | Problem,
     state: SolverResult,
-    loss_gradient: Array,
+    loss_gradient: Array | Callable[[Array], Array],
     *,
     method: str = "auto",
-    tol: float = 1e-10,
+    tol: float | None = None,
+    residual_tol: float | None = None,
+    error: Literal["estimate"] | None = None,
     max_iterations: int | None = None,
     preconditioner: str | None = None,
     allow_unconverged: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Hypergradient:
-    """dℓ/dθ at the fixed point `state.x`, E9 and E10.
+    """dℓ/dθ at the fixed point near `state.x`, E9 and E10.
 
     Parameters
     ----------
@@ -60,40 +83,150 @@ def hypergradient(
         Of a problem, the step with a safe τ.
     state : SolverResult
         The forward solution.
-    loss_gradient : array (N, C, H, W)
-        ∇ℓ(u*).
+    loss_gradient : array (N, C, H, W), or callable
+        ∇ℓ at `state.x`, of the loss E11; of another loss the function u ↦ ∇ℓ(u).
     method, max_iterations, preconditioner, options
         Of the adjoint solve, as for `refimpl.equilibrium.adjoint.solve_adjoint`.
-    tol : float
-        Relative residual of the adjoint system E9 for each image.
+    tol : float, optional
+        Relative error of dℓ/dθ; left out: 1e-4, of float32 1e-3. Where `state` is not accurate
+        enough for that, the gradient is that at a corrected state.
+    residual_tol : float, optional
+        In place of `tol`: relative residual of the adjoint system E9 for each image, at `state.x`
+        as it is; of the error nothing is then known.
+    error : "estimate", optional
+        With `residual_tol`: estimate the error all the same.
     allow_unconverged : bool
-        Compute also where the forward or the adjoint solve did not converge.
+        Compute also where the forward or the adjoint solve did not converge, or the error of dℓ/dθ
+        is larger than `tol`.
 
     Raises
     ------
     NotConvergedError
-        If the state or the adjoint did not converge and `allow_unconverged` is False.
+        If the state, the adjoint or the gradient did not converge and `allow_unconverged` is False.
     TypeError
         For "cg" on an untied model, whose Jacobian is not symmetric, an option that the method does
         not have, or a `state` that is no SolverResult.
     ValueError
         If `loss_gradient` does not hold images like those of `state`, or is not finite.
+
+    Notes
+    -----
+    The error is measured by one Newton correction of u and one of p = τ q,
+
+        u₊ = u − J(u)⁻¹ ( G(u) + s ),    p₊ = p + J(u₊)⁻ᵀ ( ∇ℓ(u₊) − J(u₊)ᵀ p ),
+
+    as the difference of the gradients at (u, p) and (u₊, p₊), which takes in how J and ∂_θG change
+    with u. s stands for the rounding of G; where J is numerically singular, J⁻¹s, for which p says
+    enough, moves u far.
     """
     if not isinstance(state, SolverResult):
         raise TypeError(
             f"hypergradient: state is a {type(state).__name__}, expected the SolverResult that a "
             "forward solver returns, which says whether it converged"
         )
+    step = as_step(step)
+    tol, residual_tol = chosen_tolerance(tol, residual_tol, step.dtype, error)
+    if not isinstance(allow_unconverged, (bool, np.bool_)):
+        raise TypeError(
+            f"allow_unconverged: given {shown(allow_unconverged)}, expected True or False"
+        )
     _require(state, "the forward solve", allow_unconverged)
-    loss_gradient = as_images(loss_gradient, "loss_gradient", state.x.shape[1:])
-    linearization = as_step(step).linearize(state.x)
+    slope, exact = as_function(loss_gradient, state.x), method != "jacobian_free"
+    aim = {"tol": tol} if residual_tol is None else {"residual_tol": residual_tol}
+    lin = step.linearize(state.x)
     adjoint = solve_adjoint(
-        linearization, loss_gradient, method=method, tol=tol, max_iterations=max_iterations,
-        preconditioner=preconditioner, options=options,
+        lin, slope(state.x), method=method, max_iterations=max_iterations,
+        preconditioner=preconditioner, options=options, **aim,
     )
-    exact = method != "jacobian_free"
     _require(adjoint, "the adjoint solve", allow_unconverged or not exact)
-    return Hypergradient(linearization.params_vjp(adjoint.x), adjoint, exact)
+    point = AdjointPoint(lin, adjoint, lin.params_vjp(adjoint.x))
+    if not exact or (tol is None and error is None):
+        return Hypergradient(point.gradient, adjoint, exact)
+    if tol is None:
+        return measured(point, point.corrected(slope), None)
+    return _to_error(point, slope, tol, allow_unconverged)
+
+
+class AdjointPoint(NamedTuple):
+    """T at one u, its adjoint state, and the gradient that they give."""
+
+    linearization: StepLinearization
+    adjoint: SolverResult
+    gradient: Parameters
+
+    def corrected(self, slope: Slope, rounded: bool = True) -> "AdjointPoint | None":
+        """(u₊, p₊) with its gradient, with or without s, or None where a system is not solved."""
+        lin = self.linearization
+        newton = solution(lin, -lin.direction, self._amplified(slope))
+        if newton is None:
+            return None
+        moved = newton + self._rounding(slope) if rounded else newton
+        lin = lin.step.linearize(lin.u + moved)
+        q, loss_gradient = self.adjoint.x, slope(lin.u)
+        change = solution(lin.transposed, loss_gradient - (q - lin.vjp(q)), self._amplified(slope))
+        if change is None:
+            return None
+        adjoint = self.adjoint._replace(x=q + change / lin.step.tau)
+        return AdjointPoint(lin, adjoint, lin.params_vjp(adjoint.x))
+
+    def _amplified(self, slope: Slope) -> Array:
+        """What J⁻ᵀ makes of a residual of size 1, as the adjoint solve saw it."""
+        solved, tau = self.adjoint, self.linearization.step.tau
+        left = solved.residuals * norm(slope(self.linearization.u)).astype(float)
+        return ratio(solved.error * tau * norm(solved.x), left)
+
+    def _rounding(self, slope: Slope) -> Array:
+        """About J⁻¹s, s the rounding of G(u): p of ∇ℓ scaled by s, as if J were diagonal."""
+        lin = self.linearization
+        size = norm(slope(lin.u)) / np.sqrt(lin.u.dtype.type(lin.u[0].size))
+        scale = per_image(np.where(size > 0, size, np.inf), lin.u)
+        return (rounding(lin) / scale * (lin.step.tau * self.adjoint.x)).astype(lin.u.dtype)
+
+
+def solution(lin: StepLinearization, b: Array, amplified: Array) -> Array | None:
+    """x of J x = b, accurate enough if J⁻¹ amplifies so much, or None."""
+    found = SystemSolution.of(lin, b)
+    found = None if found is None else found.refined(lin, b, amplified)
+    return found.x if found is not None and np.isfinite(found.x).all() else None
+
+
+def measured(point: AdjointPoint, better: AdjointPoint | None, tol: float | None) -> Hypergradient:
+    """The gradient at `point`, its error estimated by that at `better`."""
+    if better is None:
+        return Hypergradient(point.gradient, point.adjoint, True, converged=tol is None)
+    after = pack(better.gradient)
+    apart, size = np.linalg.norm(after - pack(point.gradient)), np.linalg.norm(after)
+    error = float(apart / size) if size > 0 else float(apart and np.inf)
+    error, kind = (error, "estimated") if error <= USEFUL else (np.inf, "unknown")
+    good = tol is None or error <= tol
+    return Hypergradient(point.gradient, point.adjoint, True, error, kind, better.gradient, good)
+
+
+def _to_error(
+    point: AdjointPoint, slope: Slope, tol: float, allow_unconverged: bool
+) -> Hypergradient:
+    """The gradient whose error is at most `tol`, at `point` or where corrections lead from it."""
+    for _ in range(CORRECTIONS):
+        result = measured(point, point.corrected(slope), tol)
+        point = None if result.converged else point.corrected(slope, rounded=False)
+        if point is None:
+            break
+    if not (result.converged or allow_unconverged):
+        raise NotConvergedError(
+            f"hypergradient: its relative error is {result.error:.1e} ({result.kind}), expected at "
+            f"most {tol:.2g}: solve for the state to a smaller tol, or: {SINGULAR}; or pass "
+            "allow_unconverged=True for an inexact gradient"
+        )
+    return result
+
+
+def as_function(loss_gradient: Array | Callable, u: Array) -> Slope:
+    """u ↦ ∇ℓ(u); of an array, that of E11, whose second derivative is 2 / size; of zeros, 0."""
+    if callable(loss_gradient):
+        return lambda x: as_images(loss_gradient(x), "loss_gradient", u.shape[1:])
+    given = as_images(loss_gradient, "loss_gradient", u.shape[1:])
+    curvature = 2 / u.size if given.any() else 0
+    return lambda x: given + u.dtype.type(curvature) * (x - u)
 
 
 def _require(result: SolverResult, what: str, allow_unconverged: bool) -> None:

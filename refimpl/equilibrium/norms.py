@@ -1,4 +1,4 @@
-"""Spectral norms ‖M‖ = max ‖M u‖ / ‖u‖ of whole operators.
+"""Spectral norms ‖M‖ = max ‖M u‖ / ‖u‖ of whole operators, to many digits, estimated.
 
 A norm depends on the boundary and on the image size, so it is taken of the operator that is
 used, never of a small patch. For a filter bank under periodic boundary, the Fourier transform
@@ -6,7 +6,9 @@ makes A block diagonal and the norm is exact:
 
     ‖A‖ = max_ω ‖Â(ω)‖₂,   Â(ω) the (F, C) matrix of the filters' transforms.
 
-Everything else goes through Golub-Kahan-Lanczos iteration to a stated accuracy.
+Everything else goes through Golub-Kahan-Lanczos iteration: within its error bound of a singular
+value, which is the largest unless the start has no part along its vector. That is good for advice
+and for normalisation, and proves nothing: certificates take norms of `refimpl.equilibrium.proved`.
 """
 
 import numpy as np
@@ -40,11 +42,11 @@ def random_start(operator: LinearOperator, dtype: np.dtype) -> Array:
 def operator_norm(
     operator: LinearOperator, *, tol: float = 1e-12, dtype: np.dtype = np.float64
 ) -> float:
-    """Spectral norm of any operator by Lanczos iteration, to a relative accuracy `tol`.
+    """Estimate of any operator's spectral norm by Lanczos iteration, to a relative accuracy `tol`.
 
-    Lanczos iteration approaches the norm from below; its error bound is added, so that what is
-    derived from the norm errs on the safe side, also where `tol` was not reached. `dtype` is that
-    of the operator's coefficients. An operator that maps a random image to zero is zero.
+    Lanczos iteration approaches a singular value from below; its error bound is added, so that it
+    errs on the safe side where `tol` was not reached, but not where it missed the largest one.
+    `dtype` is that of the operator's coefficients. One that maps a random image to zero is zero.
     """
     if not operator.matvec(random_start(operator, dtype)).any():
         return 0.0
@@ -71,9 +73,9 @@ def periodic_norm(A: Array, image_size: tuple[int, int]) -> float:
 
 
 def lipschitz_bound(step: Step) -> float:
-    """L ≥ ‖J(u)‖ for every u: L = λ ‖K‖² + γ max|w| sup|σ′| ‖A‖ ‖C‖.
+    """L = λ ‖K‖² + γ max|w| sup|σ′| ‖A‖ ‖C‖ ≥ ‖J(u)‖ for every u, as far as its norms are right.
 
-    Norms include the error bounds of their iterations.
+    They are estimates: L is for advice. The τ that `make_step` takes has bounds of norms.
     """
     norm_A, norm_C = bank_norms(step)
     norm_K = operator_norm(step.problem.operator, dtype=step.dtype)
@@ -88,5 +90,5 @@ def bank_norms(step: Step, *, tol: float = 1e-12) -> tuple[float, float]:
 
 
 def largest_safe_step(step: Step) -> float:
-    """2 / L: for a tied convex energy, u ← T(u) converges for every τ below it."""
+    """2 / L: for a tied convex energy, u ← T(u) converges for every τ below it; as L, advice."""
     return 2 / lipschitz_bound(step)

@@ -10,10 +10,12 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
+from refimpl.arrays import shown
+
 Methods = Mapping[str, Callable]
 
 # Never options.
-NAMED = ("tol", "max_iterations", "preconditioner")
+NAMED = ("tol", "residual_tol", "error_tol", "max_iterations", "preconditioner")
 
 
 def settings(options: Mapping[str, Any] | None, **named: Any) -> dict[str, Any]:
@@ -30,6 +32,9 @@ def settings(options: Mapping[str, Any] | None, **named: Any) -> dict[str, Any]:
             'for example {"memory": 10}'
         )
     given = {name: value for name, value in named.items() if value is not None}
+    if not isinstance(given.get("preconditioner", ""), str):
+        name = shown(given["preconditioner"])
+        raise TypeError(f"preconditioner: given {name}, expected a name or None")
     for name in options or {}:
         if name in (*NAMED, *named):
             raise TypeError(f"options: {name} is an argument of its own; pass {name}=... beside it")
@@ -39,7 +44,8 @@ def settings(options: Mapping[str, Any] | None, **named: Any) -> dict[str, Any]:
 def check_known(method: str, methods: Methods) -> None:
     """Raise ValueError unless there is a method of this name."""
     if not isinstance(method, str) or method not in methods:
-        raise ValueError(f"method {method!r} is unknown; choose one of auto, {', '.join(methods)}")
+        known = ", ".join(("auto", *methods))
+        raise ValueError(f"method {shown(method)} is unknown; choose one of {known}")
 
 
 def check_settings(method: str, given: Mapping[str, Any], methods: Methods) -> None:

@@ -4,21 +4,23 @@
     tied only     nesterov, lbfgs, newton (on the energy E; there is none when untied)
     auto          chosen by the model, with another where it fails (`automatic`)
 
-All share one relative residual, ‖T(u) − u‖ / max(‖u‖, ‖u0‖) per image, so that a tolerance means
-the same for each. The residual scales with τ and does not bound the error ‖u − u*‖ by itself:
-`refimpl.equilibrium.certificates` does.
+All share one relative residual, ‖T(u) − u‖ / max(‖u‖, ‖u0‖) per image. It scales with τ, and the
+error ‖u − u*‖ may be far larger; `refimpl.equilibrium.errors` measures that, and the method goes on
+until it is small enough. There the residual is ‖G(u)‖ / L in place of τ ‖G(u)‖, L ≥ ‖J‖, so that τ
+matters to those alone that step by it.
 
 The functions of `METHODS` take the step and the start of one batch. `reconstruct` checks what the
 user gives, solves large batches in parts, and judges what came out.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from refimpl import solvers
-from refimpl.arrays import Array, as_images, positive
+from refimpl.arrays import Array, as_images, shown
 from refimpl.engine import (
     FACTORED,
     Step,
@@ -30,8 +32,11 @@ from refimpl.engine import (
     solve_in_parts,
 )
 from refimpl.equilibrium.automatic import Attempt, forward_attempts, tried
+from refimpl.equilibrium.errors import estimated_error, state_error
 from refimpl.equilibrium.norms import largest_safe_step
 from refimpl.equilibrium.options import check_known, check_settings, settings
+from refimpl.equilibrium.proved import proved_monotonicity
+from refimpl.equilibrium.tolerances import Measured, chosen_tolerance, to_error
 from refimpl.kernels.vectors import norm
 from refimpl.paper.problem import Problem
 from refimpl.results import BreakdownError, SolverResult
@@ -43,6 +48,15 @@ RUNAWAY = 1e3
 AWAY = f"some images ran away to more than {RUNAWAY:g} times their start, where G is not small"
 STOPPED = "some images stopped at the start, whose residual scales with tau and may say little"
 
+# Of these, τ changes no more than the residual's unit; so with a preconditioner.
+WITHOUT_TAU = ("newton", "newton_krylov", "lbfgs")
+NEWTON = ("newton", "newton_krylov")
+
+FLOAT_MAX = float(np.finfo(np.float32).max)
+
+# Part of a safe step below which τ is so short that iterates hardly move.
+SHORT = 0.01
+
 ANY_MODEL = ("picard", "anderson", "newton_krylov")
 TIED_ONLY = ("nesterov", "lbfgs", "newton")
 
@@ -52,7 +66,9 @@ def reconstruct(
     u0: Array | None = None,
     *,
     method: str = "auto",
-    tol: float = 1e-6,
+    tol: float | None = None,
+    residual_tol: float | None = None,
+    error: Literal["estimate"] | None = None,
     max_iterations: int | None = None,
     preconditioner: str | None = None,
     callback: Callback | None = None,
@@ -69,9 +85,14 @@ def reconstruct(
     method : str
         "auto", one of `ANY_MODEL`, or of `TIED_ONLY` for a `TiedStep`. "auto" chooses by the model;
         the result's `method` says what, and whether it fell back on another.
-    tol : float
-        Relative residual ‖T(u) − u‖ / max(‖u‖, ‖u0‖) to reach for each image. It scales with τ, and
-        ‖u − u*‖ / ‖u*‖ may be far larger.
+    tol : float, optional
+        Relative error ‖u − u*‖ / ‖u‖ to reach for each image; left out: 1e-4, of float32 1e-3. It
+        is proved where G is strongly monotone and that shows enough, else estimated.
+    residual_tol : float, optional
+        In place of `tol`: the relative residual ‖T(u) − u‖ / max(‖u‖, ‖u0‖). It scales with τ, and
+        the error, which is then not computed, may be far larger.
+    error : "estimate", optional
+        Estimate the error at the end, whatever is proved and whatever the tolerance is of.
     max_iterations : int, optional
         Most updates of an image; left out: what the method's function in `METHODS` says.
     preconditioner : "jacobi", "circulant", "cholesky" or None
@@ -99,29 +120,43 @@ def reconstruct(
     BreakdownError
         When iterates become infinite or NaN; for `picard` with the largest safe τ.
     """
-    step, tol = as_step(step), positive(tol, "tol")
+    step = as_step(step)
+    tol, residual_tol = chosen_tolerance(tol, residual_tol, step.dtype, error)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: given {shown(callback)}, expected a function")
     given = settings(
         options, max_iterations=max_iterations, preconditioner=preconditioner, callback=callback
     )
-    if method == "auto":
-        attempts = forward_attempts(step, given)
-    else:
-        check_method(step, method)
-        attempts = (Attempt(method, given),)
-    for attempt in attempts:
-        check_settings(attempt.method, attempt.settings, METHODS)
+    attempts = attempts_of(step, method, given)
     u0 = step.operator.adjoint(step.problem.y) if u0 is None else u0
     u0 = as_images(u0, "u0", step.problem.bank.image_shape)
     if len(u0) != len(step.problem.y):
         raise ValueError(
             f"u0: {len(u0)} images, but y holds data of {len(step.problem.y)}; pass one start each"
         )
+    mu = proved_monotonicity(step) if residual_tol is None else -np.inf
 
     def solve(part: slice) -> SolverResult:
-        some = step.images(part)
-        return tried(attempts, lambda attempt: _attempted(attempt, some, u0[part], tol))
+        some, start = step.images(part), u0[part]
+        if residual_tol is not None:
+            result = tried(attempts, lambda a: _to_residual(a, some, start, residual_tol))
+        else:
+            result = tried(attempts, lambda a: _to_error(a, some, start, tol, mu))
+        return result if error is None else _estimated(result, some)
 
     return solve_in_parts(solve, parts_for(step, given))
+
+
+def attempts_of(step: Step, method: str, given: dict[str, Any]) -> tuple[Attempt, ...]:
+    """What is tried for a method by name, with settings that are checked."""
+    if isinstance(method, str) and method == "auto":
+        attempts = forward_attempts(step, given)
+    else:
+        check_method(step, method)
+        attempts = (Attempt(method, given),)
+    for attempt in attempts:
+        check_settings(attempt.method, attempt.settings, METHODS)
+    return attempts
 
 
 def check_method(step: Step, method: str) -> None:
@@ -134,22 +169,57 @@ def check_method(step: Step, method: str) -> None:
         )
 
 
-def _attempted(attempt: Attempt, step: Step, u0: Array, tol: float) -> SolverResult:
+def _attempted(attempt: Attempt, step: Step, u0: Array, tol: float | Array) -> SolverResult:
     result = METHODS[attempt.method](step, u0, tol=tol, **attempt.settings)
     return _judged(result._replace(method=attempt.name), step, u0)
 
 
+def _to_residual(attempt: Attempt, step: Step, u0: Array, tol: float) -> SolverResult:
+    """The method until its residual is at most `tol`; images that never left u0 are mentioned.
+
+    Where τ is far below a safe step, a residual is small for that alone, and does not count.
+    """
+    result = _attempted(attempt, step, u0, tol)
+    if (relative := step.tau * step.steepness) < SHORT:
+        small = result.residuals > relative * tol
+        result = result.rejected(small, short_advice(step))
+    if (result.iterations[result.converged] == 0).any():
+        return result._replace(notes=(*result.notes, STOPPED))
+    return result
+
+
+def _to_error(attempt: Attempt, step: Step, u0: Array, tol: float, mu: float) -> SolverResult:
+    """The method until the error of every image is at most `tol`."""
+    if attempt.method in WITHOUT_TAU or attempt.settings.get("preconditioner") is not None:
+        step = replace(step, tau=1 / step.steepness)
+    factor = step.tau * step.steepness
+
+    def run(start: Array, tols: Array) -> SolverResult:
+        result = _attempted(attempt, step, start, np.minimum(factor * tols, FLOAT_MAX))
+        residuals, history = result.residuals / factor, result.history / factor
+        return result._replace(residuals=residuals, history=history)
+
+    def measure(result: SolverResult, tol: float) -> Measured:
+        return state_error(step, result.x, tol, mu)
+
+    return to_error(run, measure, u0, tol, hop=attempt.method in NEWTON)
+
+
+def _estimated(result: SolverResult, step: Step) -> SolverResult:
+    """The result with its error estimated by a Newton correction."""
+    found = estimated_error(step.linearize(result.x), np.inf)
+    result = result._replace(error=found.error, kind=found.kind)
+    return result.judged_by_error(result.tol) if result.measured == "error" else result
+
+
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def _judged(result: SolverResult, step: Step, u0: Array) -> SolverResult:
-    """The result, in which images that ran away did not converge, and those that never left u0 are
-    mentioned.
+    """The result, in which images that ran away did not converge.
 
     Where σ is bounded and K hides pixels, the relative residual τ‖G‖ / ‖u‖ falls because ‖u‖ grows.
     An image ran away if ‖u‖ > 1e3 max(‖u0‖, ‖Kᵀy‖) and ‖G(u)‖ > r^(3/4) ‖G(u0)‖, r its residual;
     its residual is then taken relative to the start.
     """
-    if result.converged.any() and (result.iterations[result.converged] == 0).any():
-        result = result._replace(notes=(*result.notes, STOPPED))
     start = np.maximum(norm(u0), norm(step.operator.adjoint(step.problem.y)))
     away = result.converged & (norm(result.x) > RUNAWAY * start)
     if not away.any():
@@ -179,11 +249,19 @@ def picard(
         raise error.advising(step_advice(step)) from error
     if result.all_converged:
         return result
+    if step.tau * step.steepness < SHORT:
+        left = np.full(len(result.converged), short_advice(step))
+        return result._replace(advice=tuple(np.where(result.converged, "", left).tolist()))
     # Beyond the safe step a bounded σ makes the iterates oscillate without growing.
     grew = np.any(result.residuals > result.history[0])
     if grew or step.tau > largest_safe_step(step):
         result = result._replace(notes=(*result.notes, step_advice(step)))
     return result
+
+
+def short_advice(step: Step) -> str:
+    """What to say of a τ far below the safe one."""
+    return f"tau is {step.tau:.3g}, a small part of the safe {1 / step.steepness:.3g}: raise it"
 
 
 def step_advice(step: Step) -> str:

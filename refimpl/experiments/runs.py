@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array
+from refimpl.arrays import Array, shown
 from refimpl.experiments.presets import METHODS, Experiment
 from refimpl.experiments.setup import objectives, set_up
 from refimpl.images import psnr, ssim
 from refimpl.paper.parameters import NAMES, Parameters
-from refimpl.storage import decoded, encoded, npz_bytes, read_arrays, write_file
+from refimpl.storage import as_records, keep, read_kept
 from refimpl.training import TrainingResult, run_epochs
 
 
@@ -48,7 +48,7 @@ def run(
         For an unknown method, or "deq_from_bilevel" without `start`.
     """
     if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+        raise ValueError(f"method {shown(method)} is unknown; choose one of {', '.join(METHODS)}")
     if method == "deq_from_bilevel" and start is None:
         raise ValueError(
             "deq_from_bilevel: needs start, the parameters that run(..., 'bilevel') ended with"
@@ -124,6 +124,7 @@ def summarize(experiment: Experiment, method: str, result: TrainingResult) -> Ru
     )
 
 
+FORMAT = "refimpl-run/1"
 PARTS = ("parameters", "effective")
 ARRAYS = ("truth", "y", "reconstruction", "psnr", "ssim", "converged")
 
@@ -133,31 +134,34 @@ def save_run(path: Path | str, run: Run) -> None:
     arrays = {name: getattr(run, name) for name in ARRAYS}
     for part in ("parameters",) if run.effective is run.parameters else PARTS:
         arrays |= {f"{part}_{name}": array for name, array in getattr(run, part).items()}
-    arrays["text"] = encoded({"settings": run.settings, "records": run.records})
-    write_file(path, npz_bytes(arrays))
+    keep(path, FORMAT, {"settings": run.settings, "records": run.records}, arrays)
 
 
-def load_run(path: Path | str) -> Run:
+def load_run(path: Path | str, *, parameters: bool = True) -> Run:
     """Read what `save_run` wrote.
+
+    Parameters
+    ----------
+    path : path
+    parameters : bool
+        False: without parameters, which take a hundred times longer to read than the rest.
 
     Raises
     ------
     ValueError
         If the file is missing or damaged, or not a saved run.
     """
-    data = read_arrays(path)
-    try:
-        text = decoded(data["text"])
-        arrays = {name: data[name] for name in ARRAYS}
-        parameters = {part: _parameters(data, part) for part in PARTS}
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a saved run ({error}); delete it and run again") from error
-    return Run(settings=text["settings"], records=tuple(text["records"]), **parameters, **arrays)
+    with read_kept(path, FORMAT, None if parameters else ARRAYS) as (text, data):
+        found = {part: _parameters(data, part) if parameters else None for part in PARTS}
+        arrays, settings = {name: data[name] for name in ARRAYS}, text["settings"]
+        if not isinstance(settings, dict):
+            raise ValueError(f"settings: a {type(settings).__name__}, expected an object")
+        records = as_records(text["records"])
+    return Run(settings=settings, records=records, **found, **arrays)
 
 
 def _parameters(data: dict[str, Array], part: str) -> Parameters:
     """The parameters of one part; θ is stored only where it differs from θ̂."""
     part = part if f"{part}_A" in data else "parameters"
-    return Parameters(
-        **{name: data[f"{part}_{name}"] for name in NAMES if f"{part}_{name}" in data}
-    )
+    C = data.get(f"{part}_C")
+    return Parameters(**{name: data[f"{part}_{name}"] for name in NAMES if name != "C"}, C=C)

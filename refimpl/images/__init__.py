@@ -5,16 +5,18 @@ the paper, in [-1, 1] (`PAPER_RANGE`). An `ImageSet` states which; `ImageSet.res
 
     faces, photograph_crops     shipped with scikit-image, no download
     mnist, folder               read from files
+    read_image, write_image     one photograph from a file and back, in the depth it came in
     add_noise                   y = K u† + ε n                                               E1
     estimate_noise              ε from an image alone
     psnr, ssim                  quality of each image against the truth
 
-scikit-image is imported inside functions, because importing it takes longer than the rest of
-this package together.
+scikit-image, Pillow and tifffile are imported inside functions, because importing them takes longer
+than the rest of this package together.
 
 Not here: forward operators (`refimpl.paper.operators`); plots (`figures/`).
 """
 
+from refimpl.images.files import FileImage, read_image, write_image
 from refimpl.images.folders import folder, mnist
 from refimpl.images.quality import add_noise, estimate_noise, psnr, ssim
 from refimpl.images.sets import PAPER_RANGE, UNIT_RANGE, ImageSet, rescale
@@ -22,6 +24,7 @@ from refimpl.images.shipped import faces, photograph_crops
 from refimpl.images.survey import describe
 
 __all__ = [
+    "FileImage",
     "PAPER_RANGE",
     "UNIT_RANGE",
     "ImageSet",
@@ -33,6 +36,8 @@ __all__ = [
     "mnist",
     "photograph_crops",
     "psnr",
+    "read_image",
     "rescale",
     "ssim",
+    "write_image",
 ]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from refimpl.images.files import read_image
 from refimpl.images.sets import UNIT_RANGE, ImageSet, centre, image_size, unit_image, unit_values
+from refimpl.storage import said
 
 DATA_VARIABLE = "REFIMPL_DATA"
 MNIST_FILE = "t10k-images-idx3-ubyte.gz"
@@ -83,7 +85,7 @@ def _download() -> Path:
         return Path(pooch.retrieve(MNIST_URL, digest, MNIST_FILE, pooch.os_cache("refimpl")))
     except OSError as error:
         raise OSError(
-            f"mnist: cannot download {MNIST_URL} ({error}); set {DATA_VARIABLE} to a folder "
+            f"mnist: cannot download {MNIST_URL} ({said(error)}); set {DATA_VARIABLE} to a folder "
             f"with mnist/{MNIST_FILE}"
         ) from error
 
@@ -111,7 +113,8 @@ def folder(
     Parameters
     ----------
     path : path
-        A folder with at least two png, jpg or tif files; other files and subfolders are left out.
+        A folder with at least two png, jpg or tif files, of any kind that `read_image` takes; other
+        files and subfolders are left out. What is not opaque is laid on white.
     size : int or (h, w), optional
         The centre of every image is cut to this size. By default images stay whole and all must
         have the size of the first.
@@ -128,9 +131,9 @@ def folder(
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction: given {test_fraction}, expected between 0 and 1")
     paths = _image_paths(Path(path))
-    first = _read_image(paths[0], colour)
+    first = _unit_image(paths[0], colour)
     shape = first.shape[1:] if size is None else image_size(size)
-    images = np.stack([_cut(_read_image(file, colour), shape, file, size) for file in paths])
+    images = np.stack([_cut(_unit_image(file, colour), shape, file, size) for file in paths])
     held_out = min(max(round(test_fraction * len(images)), 1), len(images) - 1)
     return ImageSet(images[:-held_out], images[-held_out:], UNIT_RANGE, Path(path).resolve().name)
 
@@ -146,17 +149,10 @@ def _image_paths(path: Path) -> list[Path]:
     return paths
 
 
-def _read_image(path: Path, colour: bool) -> np.ndarray:
+def _unit_image(path: Path, colour: bool) -> np.ndarray:
     """One image (C, H, W) in [0, 1]."""
-    import skimage.io
-
-    try:
-        pixels = np.asarray(skimage.io.imread(path))
-    except Exception as error:  # each decoder raises its own types, some of them SyntaxError
-        raise ValueError(
-            f"{path}: cannot be read as an image ({error}); replace or remove the file"
-        ) from error
-    return unit_image(pixels, str(path), colour)
+    image = read_image(path)
+    return unit_image(image.pixels, str(path), colour, image.alpha)
 
 
 def _cut(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refimpl.arrays import FEW, FLOATS, MANY, Array, as_finite, refuse_masked
+from refimpl.arrays import FEW, FLOATS, MANY, Array, as_finite, refuse_masked, shown
 
 
 def as_numbers(x: Array, name: str) -> Array:
@@ -134,7 +134,7 @@ def _channel_axis(shape: tuple[int, ...], axis: int | None, name: str) -> int | 
             )
         return None
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise TypeError(f"channel_axis: given {axis!r}, expected None or an integer, such as -1")
+        raise TypeError(f"channel_axis: given {shown(axis)}, expected None or an integer like -1")
     if len(shape) != 3:
         remedy = "leave channel_axis out" if len(shape) == 2 else "pass one image at a time"
         raise ValueError(f"{given}, expected three axes, one of them channel_axis={axis}; {remedy}")

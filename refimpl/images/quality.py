@@ -20,7 +20,7 @@ to structural similarity", IEEE Transactions on Image Processing 13(4):600-612, 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refimpl.arrays import FLOATS, NUMBERS, Array, as_images, same_dtype
+from refimpl.arrays import FLOATS, NUMBERS, Array, as_images, same_dtype, shown
 from refimpl.images.pixels import as_batch_of_images, as_numbers, as_pixels, as_unit_floats
 from refimpl.images.sets import UNIT_RANGE, check_range
 
@@ -70,7 +70,8 @@ def add_noise(
             "add the missing axes, for example image[None]"
         )
     if not (isinstance(noise_level, NUMBERS) and 0 <= noise_level <= LARGEST):
-        raise ValueError(f"noise_level: given {noise_level!r}, expected a finite number, 0 or more")
+        given = shown(noise_level)
+        raise ValueError(f"noise_level: given {given}, expected a finite number, 0 or more")
     if noise_level > 1 and np.asarray(image).dtype.kind in "iu":
         raise ValueError(
             f"noise_level: given {noise_level!r} for integers, which become floats with white at "
@@ -243,8 +244,8 @@ def ssim(
     odd = isinstance(window, (int, np.integer)) and window % 2 == 1
     if not odd or not 3 <= window <= min(u.shape[2:]):
         raise ValueError(
-            f"ssim: window is {window}, images are {u.shape[2:]}, expected an odd window of at "
-            "least 3 that fits into the image; pass window=3 or larger images"
+            f"ssim: window is {shown(window)}, images are {u.shape[2:]}, expected an odd window of "
+            "at least 3 that fits into the image; pass window=3 or larger images"
         )
     values = [
         structural_similarity(one, other, win_size=window, data_range=span, channel_axis=0)
@@ -295,7 +296,7 @@ def _span(data_range: float | tuple[float, float] | None) -> float:
     real = isinstance(data_range, NUMBERS)
     if not real or isinstance(data_range, bool) or not 0 < data_range <= LARGEST:
         raise ValueError(
-            f"data_range: given {data_range!r}, expected a finite number greater than 0, or "
+            f"data_range: given {shown(data_range)}, expected a finite number greater than 0, or "
             "(low, high); pass 255 for 8-bit pixels, 1 for floats in [0, 1]"
         )
     return float(data_range)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refimpl.arrays import as_finite, as_images, same_dtype
+from refimpl.arrays import as_finite, as_images, same_dtype, shown
 from refimpl.images.pixels import as_unit_floats
 
 UNIT_RANGE = (0.0, 1.0)
@@ -96,41 +96,37 @@ def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
         values = np.empty(0)
     if values.shape != (2,) or not np.isfinite(values).all() or values[0] >= values[1]:
         raise ValueError(
-            f"value_range: given {value_range!r}, expected (low, high) with low < high; "
+            f"value_range: given {shown(value_range)}, expected (low, high) with low < high; "
             f"use {UNIT_RANGE} or {PAPER_RANGE}"
         )
     return float(values[0]), float(values[1])
 
 
-def unit_image(pixels: np.ndarray, name: str, colour: bool) -> np.ndarray:
-    """One image (C, H, W) in [0, 1] from pixels (H, W), (H, W, 3) or (H, W, 4).
+def unit_image(
+    pixels: np.ndarray, name: str, colour: bool, alpha: np.ndarray | None = None
+) -> np.ndarray:
+    """One image (C, H, W) in [0, 1] from pixels (H, W) or (H, W, 3).
 
     Parameters
     ----------
     pixels : array
-        As `unit_values` takes them. A fourth channel is opacity; the image is laid on white.
+        As `unit_values` takes them.
     name : str
         What the image is called in error messages.
     colour : bool
         True: C = 3, red, green, blue. False: C = 1, the luminance of a colour image.
+    alpha : array (H, W), optional
+        Opacity; the image is laid on white.
     """
     import skimage.color
 
-    channels = pixels.shape[2:] if pixels.ndim == 3 else ()
-    if pixels.ndim not in (2, 3) or channels not in ((), (3,), (4,)) or pixels.size == 0:
-        raise ValueError(
-            f"{name}: pixels have shape {pixels.shape}, expected (H, W), (H, W, 3) or (H, W, 4); "
-            "convert it to a single grey or RGB image"
-        )
-    if colour and not channels:
+    if colour and pixels.ndim == 2:
         raise ValueError(f"{name}: is grey, expected 3 colour channels; pass colour=False")
-    image = unit_values(pixels, name)
-    if channels == (4,):
-        image = skimage.color.rgba2rgb(image)
-    if not channels:
-        return image[None]
-    if not colour:
-        return np.clip(skimage.color.rgb2gray(image), 0, 1)[None]
+    image = np.atleast_3d(unit_values(pixels, name))
+    if alpha is not None:
+        image = 1 - unit_values(alpha, name)[..., None] * (1 - image)
+    if pixels.ndim == 3 and not colour:
+        image = np.clip(skimage.color.rgb2gray(image), 0, 1)[..., None]
     return np.ascontiguousarray(np.moveaxis(image, 2, 0))
 
 
@@ -151,7 +147,7 @@ def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """(h, w) from one or two positive integers."""
     pair = np.broadcast_to(np.asarray(size), 2) if np.size(size) in (1, 2) else np.zeros(2, int)
     if not np.issubdtype(pair.dtype, np.integer) or pair.min() < 1:
-        raise ValueError(f"size: given {size!r}, expected one or two positive integers (h, w)")
+        raise ValueError(f"size: given {shown(size)}, expected one or two positive integers (h, w)")
     return int(pair[0]), int(pair[1])
 
 

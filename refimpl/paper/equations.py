@@ -14,11 +14,11 @@ Reference: D. Riccio, M. Ehrhardt, M. Benning, arXiv:2206.13193v2.
 
 import numpy as np
 
-from refimpl.arrays import Array
+from refimpl.arrays import NUMBERS, Array, positive
 from refimpl.paper.loss import squared_loss as loss  # noqa: F401, E11
 from refimpl.paper.loss import squared_loss_gradient as loss_gradient  # noqa: F401
 from refimpl.paper.parameters import Parameters
-from refimpl.paper.problem import Problem, require_pair
+from refimpl.paper.problem import Problem, require_alike, require_pair
 from refimpl.results import BreakdownError, NotConvergedError
 
 
@@ -26,12 +26,14 @@ def residual(p: Problem, u: Array) -> Array:
     """K u − y."""
     if not hasattr(p, "operator") or getattr(u, "shape", ())[:1] != p.y.shape[:1]:
         require_pair(p, u)
+    if u.dtype.kind not in "biufc":
+        raise TypeError(f"u: dtype is {u.dtype}, expected numbers")
     return p.operator.matvec(u) - p.y
 
 
 def responses(p: Problem, u: Array) -> Array:
     """z = A u + b."""
-    if not hasattr(p, "theta"):
+    if not (hasattr(p, "theta") and hasattr(p, "bank")):
         require_pair(p, u)
     return p.bank.apply(p.theta.A, u) + p.bank.per_filter(p.theta.b)
 
@@ -59,6 +61,7 @@ def field(p: Problem, u: Array) -> Array:
 
 def field_jvp(p: Problem, u: Array, v: Array) -> Array:
     """∂F v = γ Cᵀ( w ⊙ σ′(A u + b) ⊙ A v ), E4."""
+    require_alike(u, v, "v")
     z, Av = responses(p, u), p.bank.apply(p.theta.A, v)
     w, slope = p.bank.per_filter(p.theta.weights), p.potential.second_derivative(z)
     return p.theta.gamma * p.bank.adjoint(p.theta.synthesis, w * slope * Av)
@@ -66,6 +69,7 @@ def field_jvp(p: Problem, u: Array, v: Array) -> Array:
 
 def field_vjp(p: Problem, u: Array, q: Array) -> Array:
     """(∂F)ᵀ q = γ Aᵀ( w ⊙ σ′(A u + b) ⊙ C q ), E5."""
+    require_alike(u, q, "q")
     z, Cq = responses(p, u), p.bank.apply(p.theta.synthesis, q)
     w, slope = p.bank.per_filter(p.theta.weights), p.potential.second_derivative(z)
     return p.theta.gamma * p.bank.adjoint(p.theta.A, w * slope * Cq)
@@ -77,6 +81,7 @@ def field_params_vjp(p: Problem, u: Array, q: Array) -> Parameters:
     ⟨F, q⟩ = γ ⟨w ⊙ σ(z), C q⟩ with z = A u + b: C, w and γ stand outside σ; A and b inside, so that
     their gradients go through the cotangent r = w ⊙ σ′(z) ⊙ C q of z.
     """
+    require_alike(u, q, "q")
     z, Cq = responses(p, u), p.bank.apply(p.theta.synthesis, q)
     bank, gamma, w = p.bank, p.theta.gamma, p.bank.per_filter(p.theta.weights)
     sigma, r = p.potential.derivative(z), w * p.potential.second_derivative(z) * Cq
@@ -98,24 +103,27 @@ def direction(p: Problem, u: Array) -> Array:
 
 def step(p: Problem, tau: float, u: Array) -> Array:
     """T(u) = u − τ ( λ Kᵀ(K u − y) + F(u) ), E8."""
+    if not isinstance(tau, NUMBERS):
+        positive(tau, "tau")
     return u - tau * direction(p, u)
 
 
 def step_jvp(p: Problem, tau: float, u: Array, v: Array) -> Array:
     """∂_u T v = v − τ ( λ KᵀK v + ∂F v ), E8."""
     Jv = field_jvp(p, u, v) + p.lam * p.operator.adjoint(p.operator.matvec(v))
-    return v - tau * Jv
+    return v - positive(tau, "tau") * Jv
 
 
 def step_vjp(p: Problem, tau: float, u: Array, q: Array) -> Array:
     """(∂_u T)ᵀ q = q − τ ( λ KᵀK q + (∂F)ᵀ q ), E8."""
     JTq = field_vjp(p, u, q) + p.lam * p.operator.adjoint(p.operator.matvec(q))
-    return q - tau * JTq
+    return q - positive(tau, "tau") * JTq
 
 
 def step_params_vjp(p: Problem, tau: float, u: Array, q: Array) -> Parameters:
-    """(∂_θ T)ᵀ q = −τ (∂_θ F)ᵀ q, E8; E6 is linear in q."""
-    return field_params_vjp(p, u, -tau * q)
+    """(∂_θ T)ᵀ q = −τ (∂_θ F)ᵀ q, E8."""
+    tau, gradient = positive(tau, "tau"), field_params_vjp(p, u, q)
+    return Parameters(**{name: -tau * x for name, x in gradient.items()})
 
 
 def fixed_point(

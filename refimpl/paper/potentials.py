@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from refimpl.arrays import Array, positive
+from refimpl.arrays import Array, positive, shown
 
 
 class Potential(Protocol):
@@ -69,7 +69,8 @@ def check_potential(potential: Any) -> None:
     """Raise TypeError unless it has the three methods of `Potential`."""
     missing = [name for name in METHODS if not callable(getattr(potential, name, None))]
     if isinstance(potential, type) or missing:
-        what = f"the class {potential.__name__}" if isinstance(potential, type) else repr(potential)
+        kind = isinstance(potential, type)
+        what = f"the class {potential.__name__}" if kind else shown(potential)
         raise TypeError(
             f"potential: given {what}, expected an object with the methods {', '.join(METHODS)}; "
             "make_potential('log_cosh') returns one"
@@ -367,7 +368,7 @@ def make_potential(name: str, **parameters: float) -> Potential:
         If the name or a parameter is unknown, or a parameter is not positive.
     """
     if not isinstance(name, str) or name not in POTENTIALS:
-        raise ValueError(f"potential: given {name!r}, expected one of {', '.join(POTENTIALS)}")
+        raise ValueError(f"potential: given {shown(name)}, expected one of {', '.join(POTENTIALS)}")
     known = [field.name for field in fields(POTENTIALS[name])]
     unknown = [key for key in parameters if key not in known]
     if unknown:

@@ -11,9 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from refimpl.arrays import Array, as_finite, positive, same_dtype
+from refimpl.arrays import Array, as_finite, positive, same_dtype, shown
 from refimpl.paper.operators.banks import DenseBank, FilterBank, is_complex
-from refimpl.paper.operators.base import LinearOperator
+from refimpl.paper.operators.base import (
+    Composition,
+    FromScipy,
+    LinearOperator,
+    Multiple,
+    Sum,
+    require_adjoint,
+)
+from refimpl.paper.operators.convolution import Convolution
+from refimpl.paper.operators.padding import Padding
+from refimpl.paper.operators.pointwise import Identity, Mask, Matrix
 from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import Potential, check_potential
 
@@ -23,6 +33,20 @@ BANK = (
     "image_shape", "coefficients_shape", "response_shape", "apply", "adjoint", "adjoint_filters",
     "per_filter", "sum_per_filter",
 )  # fmt: skip
+
+# Operators whose adjoint is proved, or tested when they are made, with the parts of the others.
+PROVED = {
+    **dict.fromkeys((Identity, Mask, Matrix, Convolution, Padding, FromScipy), ()),
+    Composition: ("outer", "inner"), Sum: ("left", "right"), Multiple: ("operator",),
+}  # fmt: skip
+
+
+def is_proved(operator: LinearOperator) -> bool:
+    """Whether an operator is refimpl's, or made of such ones: its adjoint needs no test."""
+    parts = PROVED.get(type(operator))
+    if parts is None or {"matvec", "adjoint"} & operator.__dict__.keys():
+        return False
+    return all(is_proved(getattr(operator, part)) for part in parts)
 
 
 def require(thing: Any, attributes: tuple[str, ...], name: str, example: str) -> None:
@@ -47,6 +71,13 @@ def require_pair(p: Any, u: Any) -> None:
         raise ValueError(f"u: shape is {u.shape}, expected (N, C, H, W), here u[None, None]")
     if len(u) != len(p.y):
         raise ValueError(f"u: {len(u)} images, but y holds data of {len(p.y)}; pass one each")
+
+
+def require_alike(u: Any, v: Any, name: str) -> None:
+    """Raise if two batches have other numbers of images, none of them 1."""
+    given, expected = (getattr(x, "shape", ())[:1] for x in (v, u))
+    if given != expected and (1,) not in (given, expected):
+        raise ValueError(f"{name}: given {shown(v)}, expected as many images as u: {shown(u)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +144,15 @@ class Problem:
         λ > 0.
     bank, potential, theta
         Those of `experts`.
+    tested : LinearOperator, optional
+        K once its adjoint has passed the dot test, so that problems made of this one pass it on.
 
     Raises
     ------
     ValueError
         If `y` does not have the shape of K's range or is not finite, λ is not positive, or K acts
-        on other images than the field.
+        on other images than the field; or if an operator of one's own has an adjoint that is not
+        its own, or complex results.
     TypeError
         If the data and A differ in precision.
     """
@@ -130,6 +164,7 @@ class Problem:
     bank: FilterBank | DenseBank = field(init=False, repr=False)
     potential: Potential = field(init=False, repr=False)
     theta: Parameters = field(init=False, repr=False)
+    tested: LinearOperator | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         require(self.operator, OPERATOR, "operator", "Identity((64, 64))")
@@ -152,6 +187,9 @@ class Problem:
             )
         if not is_complex(self.theta.A):
             same_dtype(y=self.y, A=self.theta.A)
+        if self.tested is not self.operator and not is_proved(self.operator):
+            require_adjoint(self.operator, self.y.dtype, type(self.operator).__name__)
+        object.__setattr__(self, "tested", self.operator)
 
     def __repr__(self) -> str:
         tie = "tied" if self.tied else "untied"

@@ -6,13 +6,14 @@
     cg, gmres, bicgstab          linear systems
     lanczos                      largest eigenvalue of symmetric operators
     singular_triplet             largest singular value with its vectors
-    with_fallback                one solver, and another for what it leaves
+    with_fallback, continued     one solver, and another for what it leaves
 
 All but the eigenvalues act on batches (N, ...) of independent problems, each of which stops on
 its own test; messages call a problem an image. Not here: what the callables compute.
 """
 
-from refimpl.solvers._fallback import with_fallback
+from refimpl.solvers._fallback import continued, with_fallback
+from refimpl.solvers._progress import ratio
 from refimpl.solvers.descent import lbfgs, nesterov
 from refimpl.solvers.fixed_point import anderson, picard
 from refimpl.solvers.krylov import bicgstab, cg, gmres
@@ -23,6 +24,7 @@ __all__ = [
     "anderson",
     "bicgstab",
     "cg",
+    "continued",
     "gmres",
     "lanczos",
     "lbfgs",
@@ -30,6 +32,7 @@ __all__ = [
     "newton",
     "newton_krylov",
     "picard",
+    "ratio",
     "singular_triplet",
     "with_fallback",
 ]

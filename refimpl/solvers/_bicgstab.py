@@ -30,8 +30,11 @@ class _Stabilized(NamedTuple):
     omega: Array
 
 
-def bicgstab_sweep(system: System, r: Array) -> Array:
-    """BiCGStab with shadow residual r until each image claims the tolerance or breaks down."""
+def bicgstab_sweep(system: System, r: Array) -> tuple[Array, Array]:
+    """BiCGStab with shadow residual r until each image claims the tolerance or breaks down.
+
+    Of the spectrum of M P it says nothing; NaN stands for that.
+    """
     progress, shadow = system.progress, r
     one, zero = np.ones(len(r), dtype=r.dtype), np.zeros_like(r)
     state = _Stabilized(zero, r, zero, zero, zero, one, one, one)
@@ -47,7 +50,7 @@ def bicgstab_sweep(system: System, r: Array) -> Array:
         state, orthogonal = _stabilized_step(system, state, along)
         system.record(norm(state.r))
         progress.pause(iterated & orthogonal)
-    return state.x
+    return state.x, np.full(len(r), np.nan)
 
 
 def _next_direction(system: System, state: _Stabilized, rho: Array) -> _Stabilized:

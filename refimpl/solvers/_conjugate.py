@@ -4,12 +4,20 @@
 
 `conjugate_start` and `conjugate_step` leave the sign of ⟨p, M p⟩ to the caller: the sweep of `cg`
 raises where it is not positive, Newton's method stops there.
+
+The numbers ρ_j and κ_j = ⟨p_j, M p_j⟩ of a run are Lanczos' tridiagonal matrix of P M: with
+1/α_j = κ_j/ρ_j and β_j = ρ_{j+1}/ρ_j its entries are 1/α_j + β_{j−1}/α_{j−1} and, beside them,
+√β_j/α_j. Its eigenvalues, the Ritz values, lie between those of P M, and the extreme ones come near
+first.
+
+Reference: G. H. Golub and G. Meurant, Matrices, Moments and Quadrature (2010), section 5.
 """
 
 import itertools
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # loads `scipy.linalg` when it is first used
 
 from refimpl.arrays import Array, per_image
 from refimpl.kernels.vectors import dot, norm, plus
@@ -50,10 +58,14 @@ def conjugate_step(
     return Conjugate(*(np.where(per_image(running, a), a, b) for a, b in pairs))
 
 
-def conjugate_sweep(system: System, r: Array) -> Array:
-    """Conjugate gradients until every image's recurrence claims the tolerance."""
+def conjugate_sweep(system: System, r: Array) -> tuple[Array, Array]:
+    """Conjugate gradients until every image's recurrence claims the tolerance.
+
+    Also the smallest Ritz value of P M for each image.
+    """
     progress, previous = system.progress, None
     state = conjugate_start(r, system.precondition)
+    rows = []
     for k in itertools.count():
         if not progress.running.any():
             break
@@ -64,9 +76,36 @@ def conjugate_sweep(system: System, r: Array) -> Array:
         if k == 1:
             _require_symmetric(system, *previous, state.p, Mp)
         previous = (state.p, Mp)
+        rows.append(np.where(progress.running, (state.rho, curvature), np.nan))
         state = conjugate_step(state, Mp, curvature, system.precondition, progress.running)
         system.record(norm(state.r))
-    return state.x
+    return state.x, smallest_ritz_values(rows, len(r))
+
+
+def smallest_ritz_values(rows: list[Array], images: int) -> Array:
+    """The smallest Ritz value of each image, from its (ρ_j, κ_j), NaN where it did not run.
+
+    Infinite for an image that never ran.
+    """
+    smallest = np.full(images, np.inf)
+    numbers = np.array(rows, dtype=float).reshape(len(rows), 2, images)
+    for n in range(images):
+        rho, kappa = numbers[~np.isnan(numbers[:, 0, n]), :, n].T
+        if rho.size:
+            smallest[n] = _smallest_ritz_value(rho, kappa)
+    return smallest
+
+
+def _smallest_ritz_value(rho: Array, kappa: Array) -> float:
+    inverse, beta = kappa / rho, rho[1:] / rho[:-1]
+    diagonal = inverse + np.append(0, beta * inverse[:-1])
+    beside = np.sqrt(beta) * inverse[:-1]
+    if not (np.isfinite(diagonal).all() and np.isfinite(beside).all()):
+        return 0.0
+    values = scipy.linalg.eigvalsh_tridiagonal(
+        diagonal, beside, select="i", select_range=(0, 0)
+    )
+    return max(float(values[0]), 0.0)
 
 
 def _require_positive(system: System, values: Array, what: str, operator: str) -> None:

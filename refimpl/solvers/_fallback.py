@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from refimpl.arrays import per_image
-from refimpl.results import BreakdownError, SolverResult
-from refimpl.solvers._progress import ROUNDING_FACTOR
+from refimpl.results import ROUNDING_FACTOR, BreakdownError, SolverResult
 
 Solve = Callable[[], SolverResult]
 
@@ -43,9 +42,9 @@ def _broken(name: str, error: BreakdownError) -> str:
 def continued(first: SolverResult, second: SolverResult, done: np.ndarray) -> SolverResult:
     """Two runs as one: images `done` in the first keep its outcome; work adds up.
 
-    So do images that the second leaves unconverged with a residual no smaller than the first's.
+    So do images that the second leaves unconverged and no nearer than the first to the tolerance.
     """
-    done = done | (~second.converged & (first.residuals <= second.residuals))
+    done = done | (~second.converged & (first.measure <= second.measure))
     return SolverResult(
         np.where(per_image(done, first.x), first.x, second.x),
         np.where(done, first.converged, second.converged),
@@ -54,8 +53,13 @@ def continued(first: SolverResult, second: SolverResult, done: np.ndarray) -> So
         first.evaluations + second.evaluations,
         first.products + second.products,
         np.concatenate([first.history, np.where(done, first.residuals, second.history)]),
-        f"{first.method}, then {second.method}",
+        first.method
+        if first.method.endswith(second.method)
+        else f"{first.method}, then {second.method}",
         first.tol,
         tuple(np.where(done, first.advice, second.advice).tolist()),
         (*first.notes, *second.notes),
+        np.where(done, first.error, second.error),
+        tuple(np.where(done, first.kind, second.kind).tolist()),
+        first.measured,
     )

@@ -26,8 +26,11 @@ class _Hessenberg(NamedTuple):
     tail: Array
 
 
-def gmres_sweep(system: System, r: Array, restart: int) -> Array:
-    """One cycle: P V y that minimises ‖r − M P V y‖ over the Krylov basis V."""
+def gmres_sweep(system: System, r: Array, restart: int) -> tuple[Array, Array]:
+    """One cycle: P V y that minimises ‖r − M P V y‖ over the Krylov basis V.
+
+    Also the smallest singular value of H for each image, which approaches that of M P from above.
+    """
     swept = system.progress.running
     beta = norm(r)
     basis = [unit(r, beta)]
@@ -44,7 +47,16 @@ def gmres_sweep(system: System, r: Array, restart: int) -> Array:
         basis.append(unit(w, size))
     y = np.linalg.solve(small.R, small.g[..., None])[..., 0]
     correction = system.precondition(_combine(basis, y))
-    return np.where(per_image(swept, r), correction, 0)
+    return np.where(per_image(swept, r), correction, 0), _smallest_singular_values(small)
+
+
+def _smallest_singular_values(small: _Hessenberg) -> Array:
+    """Those of R, and so of H; infinite for an image that never ran."""
+    smallest = np.full(len(small.R), np.inf)
+    for n, columns in enumerate(np.count_nonzero(small.cosines**2 + small.sines**2, axis=1)):
+        if columns:
+            smallest[n] = np.linalg.svd(small.R[n, :columns, :columns], compute_uv=False)[-1]
+    return smallest
 
 
 def _orthogonalize(w: Array, basis: list[Array]) -> tuple[Array, Array]:

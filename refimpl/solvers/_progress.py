@@ -17,16 +17,13 @@ import numpy as np
 
 from refimpl.arrays import Array, as_finite, count, per_image, positive
 from refimpl.kernels.vectors import norm
-from refimpl.results import BreakdownError, SolverResult
+from refimpl.results import ROUNDING_FACTOR, BreakdownError, SolverResult
 
 Callback = Callable[[int, Array, Array], None]
 
 # A residual is called stagnant when the second half of at least this many rows of the history
 # did not bring it below half of what the first half reached.
 STAGNATION_ROWS = 20
-
-# Relative residuals within this factor of the unit roundoff are called rounding errors.
-ROUNDING_FACTOR = 1000
 
 
 class Progress:
@@ -139,6 +136,11 @@ class Progress:
         """Stop `images` until `reopen`."""
         self.running = self.running & ~images
 
+    def tighten(self, images: Array, factor: Array) -> None:
+        """Lower the residual asked of `images`, of which those that can run on."""
+        self.tol = np.where(images, factor * self.tol, self.tol)
+        self.running = self.running | (images & self._unfinished())
+
     def reopen(self, residuals: Array) -> bool:
         """Replace the last row by residuals measured anew; whether they leave any image open."""
         self.running = np.ones_like(self.running)
@@ -154,6 +156,7 @@ class Progress:
         return SolverResult(
             np.array(x), converged, self.iterations, self.residuals, evaluations, products, history,
             method=self.solver, tol=self.tol, advice=tuple(advice),
+            error=np.full(len(x), np.inf), kind=("unknown",) * len(x),
         )
 
     def _advice(self, n: int, history: Array) -> str:

@@ -10,6 +10,12 @@ when their recurrence has left 1e-4 of it; residuals use M, so that x has M's ac
 a sweep breaks down or leaves 0.9 of an image's residual, the image goes on with M, for which it has
 `max_iterations` of its own. A correction that does not lower the residual is dropped.
 
+A sweep also says how near to singular P M is, by the smallest Ritz or singular value θ that it saw.
+The error x − x* = (P M)⁻¹ P r is then at most about ‖P r‖ / θ, relative to ‖x‖. BiCGStab sees no θ;
+there θ = ‖P b‖ / (√n ‖x‖), for n entries: then no part of b along a singular vector, if b has them
+all in equal measure, is left in r. With `error_tol` it is this error, not the residual, that ends a
+run: an image whose residual is small enough, but not its error, goes on to a smaller residual.
+
 Not here: the recurrences.
 """
 
@@ -20,7 +26,7 @@ import numpy as np
 
 from refimpl.arrays import Array, per_image, same_dtype
 from refimpl.kernels.vectors import norm, unit_and_size
-from refimpl.results import BreakdownError, SolverResult
+from refimpl.results import ROUNDING_FACTOR, SINGULAR, BreakdownError, SolverResult
 from refimpl.solvers._progress import Progress, as_batch, like, ratio
 
 Matvec = Callable[[Array], Array]
@@ -28,6 +34,9 @@ Matvec = Callable[[Array], Array]
 # A sweep that leaves more than this part of the true residual gained nothing.
 GAIN = 0.99
 FRUITLESS_SWEEPS = 2
+
+# By how much, at least and at most, the residual asked for falls where the error is too large.
+LEAST_STEP, MOST_STEP = 0.5, 1e-3
 
 MODEL_GAIN = 0.9  # a sweep with the model that leaves more is an image's last
 MODEL_TOL = 1e-4  # where its recurrence ends
@@ -68,6 +77,17 @@ class System(NamedTuple):
         """‖r‖ / ‖b‖, 0 for b = 0."""
         return ratio(norm(r), self.scale)
 
+    def error(self, x: Array, r: Array, b: Array, theta: Array) -> Array:
+        """‖P r‖ / (θ ‖x‖), where θ is NaN with that of the module's docstring; (N,) of float64."""
+        rest, size = (norm(y).astype(float) for y in (self.precondition(r), x))
+        theta = theta.astype(float)
+        unseen = np.isnan(theta)
+        if unseen.any():
+            generic = norm(self.precondition(b)) / (np.sqrt(x[0].size) * size)
+            theta = np.where(unseen, generic, theta)
+        seen = np.isfinite(theta)  # θ is infinite where no sweep ran
+        return np.where(seen | (self.scale == 0), ratio(rest, theta * size), np.inf)
+
     def record(self, residual_norm: Array) -> None:
         """Enter ‖r‖ / ‖b‖, after which fewer images may run."""
         if self.enough > 0:
@@ -87,7 +107,7 @@ class System(NamedTuple):
             raise BreakdownError(f"{where}: {complaint(n)}", n)
 
 
-Sweep = Callable[[System, Array], Array]
+Sweep = Callable[[System, Array], tuple[Array, Array]]
 
 
 def identity(r: Array) -> Array:
@@ -108,58 +128,104 @@ def solve(
     max_iterations: int,
     remedy: str,
     model: Matvec | None = None,
+    error_tol: float | None = None,
 ) -> SolverResult:
-    """Sweep until the true relative residual of every image is at most `tol`, one value or (N,)."""
+    """Sweep until the true relative residual of every image is at most `tol`, one value or (N,).
+
+    With `error_tol`, until its error is at most that; `tol` is then the first residual to try.
+    """
     b = as_batch(b, f"{solver}: b")
     progress = Progress(solver, b, tol, max_iterations, remedy=remedy)
     M = Counted(matvec, f"{solver}: matvec")
-    model = model and Counted(model, f"{solver}: model")
     P = Counted(preconditioner or identity, f"{solver}: preconditioner")
-    system = System(M, P, norm(b), progress)
-    x, r = _start(system, b, x0)
+    model = model and Counted(model, f"{solver}: model")
+    unit = per_image(power_of_two(norm(b)), b)  # so that squares of small b do not vanish
+    x, r = _start(M, b / unit, x0, unit)
+    system = System(M, P, norm(b / unit), progress)
+    x, error, kind = _swept(system, sweep, x, r, b / unit, model, error_tol)
+    products = M.products + (model.products if model else 0)
+    result = progress.result(x * unit, products=products)._replace(error=error, kind=kind)
+    if error_tol is None:
+        return result
+    rounded = result.residuals <= ROUNDING_FACTOR * progress.eps
+    advice = np.where(rounded, f"{b.dtype} does not determine it: {SINGULAR}", result.advice)
+    return result._replace(advice=tuple(advice.tolist())).judged_by_error(error_tol)
+
+
+def _swept(
+    system: System, sweep: Sweep, x: Array, r: Array, b: Array, model: Counted | None,
+    error_tol: float | None,
+) -> tuple[Array, Array, tuple[str, ...]]:
+    """x after all sweeps, its error, and the kind of that."""
+    progress, theta = system.progress, np.full(len(b), np.inf)
     system.record(norm(r))
     if model is not None:
         rough = system._replace(matvec=model, enough=MODEL_TOL)
-        x, r = _refine(rough, sweep, x, r, lambda x: b - M(x))
+        x, r, theta = _refine(rough, sweep, x, r, lambda x: b - system.matvec(x))
         progress.begin_again()
         progress.reopen(system.relative(r))
     fruitless = np.zeros(len(b), dtype=int)
+    error = _tightened(system, x, r, b, theta, error_tol)
     while progress.running.any():
         swept, before = progress.running, system.relative(r)
-        x = x + sweep(system, r)
+        correction, seen = sweep(system, r)
+        x, theta = x + correction, np.minimum(theta, seen)
         r = b - system.matvec(x)
         gained = system.relative(r) <= GAIN * before
         fruitless = np.where(swept & ~gained, fruitless + 1, 0)
         progress.stall(fruitless >= FRUITLESS_SWEEPS)
         progress.reopen(system.relative(r))
-    return progress.result(x, products=M.products + (model.products if model else 0))
+        error = _tightened(system, x, r, b, theta, error_tol)
+    known = np.where(np.isnan(theta), "estimated", "bounded")
+    return x, error, tuple(np.where(np.isfinite(error), known, "unknown").tolist())
+
+
+def _tightened(
+    system: System, x: Array, r: Array, b: Array, theta: Array, error_tol: float | None
+) -> Array:
+    """The error of x, after which images run on whose residual is small enough and error is not."""
+    progress, error = system.progress, system.error(x, r, b, theta)
+    if error_tol is not None:
+        factor = np.clip(ratio(np.full_like(error, error_tol), 2 * error), MOST_STEP, LEAST_STEP)
+        above = (error > error_tol) & (progress.residuals <= progress.tol)
+        progress.tighten(above, factor)
+    return error
 
 
 def _refine(
     rough: System, sweep: Sweep, x: Array, r: Array, residual: Matvec
-) -> tuple[Array, Array]:
-    """x and r after sweeps with the model, for as long as each gains on an image."""
+) -> tuple[Array, Array, Array]:
+    """x, r and θ after sweeps with the model, for as long as each gains on an image."""
     progress, modelled = rough.progress, rough.progress.running
+    theta = np.full(len(x), np.inf)
     while modelled.any():
         progress.pause(~modelled)
         unit, size = unit_and_size(r, np.float32)
-        d = per_image(size, r) * sweep(rough._replace(scale=rough.scale / size), unit)
+        correction, seen = sweep(rough._replace(scale=rough.scale / size), unit)
+        d, theta = per_image(size, r) * correction, np.minimum(theta, seen)
         rest = residual(x + d)
         lower = per_image(modelled & (norm(rest) < norm(r)), r)
         gained = modelled & (norm(rest) <= MODEL_GAIN * norm(r))
         x, r = np.where(lower, x + d, x), np.where(lower, rest, r)
         progress.reopen(rough.relative(r))
         modelled = gained & progress.running
-    return x, r
+    return x, r, theta
 
 
-def _start(system: System, b: Array, x0: Array | None) -> tuple[Array, Array]:
-    """x and its residual b − M x; x = 0 where b = 0."""
+def power_of_two(size: Array) -> Array:
+    """The power of two next to each size, by which products are exact; 1 where that is 0 or ∞."""
+    usable = (size > 0) & np.isfinite(size)
+    exponent = np.frexp(np.where(usable, size, 1))[1]
+    return np.ldexp(size.dtype.type(1), exponent)
+
+
+def _start(M: Matvec, b: Array, x0: Array | None, unit: Array) -> tuple[Array, Array]:
+    """x and its residual b − M x, x0 and x in multiples of `unit`; x = 0 where b = 0."""
     if x0 is None:
         return np.zeros_like(b), b
     x0 = as_batch(x0, "x0")
     same_dtype(b=b, x0=x0)
     if x0.shape != b.shape:
         raise ValueError(f"x0: shape is {x0.shape}, expected {b.shape}; pass one start per image")
-    x = np.where(per_image(system.scale > 0, b), x0, 0).astype(b.dtype)
-    return x, b - system.matvec(x)
+    x = np.where(per_image(norm(b) > 0, b), x0 / unit, 0).astype(b.dtype)
+    return x, b - M(x)

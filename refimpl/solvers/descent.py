@@ -155,7 +155,7 @@ def lbfgs(
         Start. SciPy works in float64 between evaluations; x has the dtype of `u0`.
     step : float
         τ in the residual r; the iterates do not depend on it.
-    tol : float
+    tol : float, or array (N,)
         Relative residual r to reach for each image. SciPy's own tests are switched off.
     max_iterations : int
     memory : int
@@ -178,14 +178,15 @@ def lbfgs(
         raise ValueError(
             f"lbfgs: given {len(objectives)} objectives for {len(u)} images; pass one per image"
         )
-    tau, tol = positive(step, "lbfgs: step"), positive(tol, "lbfgs: tol")
+    tau = positive(step, "lbfgs: step")
+    tol = Progress("lbfgs", u, tol, max_iterations, remedy=LOST_DIGITS).tol
     options = {"maxcor": count(memory, "lbfgs: memory"), "ftol": 0.0, "gtol": 0.0}
     options["maxiter"] = count(max_iterations, "lbfgs: max_iterations")
     # Each of SciPy's line searches takes at most 20 evaluations, so this limit never binds.
     options["maxfun"] = 21 * (options["maxiter"] + 1)
     monitors, images = [], []
     for n, objective in enumerate(objectives):
-        monitors.append(_Monitor(objective, n, u[n : n + 1], tau, tol))
+        monitors.append(_Monitor(objective, n, u[n : n + 1], tau, tol[n]))
         images.append(_minimize(monitors[n], u[n : n + 1], options))
     return _assemble(np.concatenate(images), monitors, tol, max_iterations)
 
@@ -205,7 +206,7 @@ def _minimize(monitor: _Monitor, u0: Array, options: dict) -> Array:
     return found.x.reshape(u0.shape).astype(u0.dtype)
 
 
-def _assemble(x: Array, monitors: list[_Monitor], tol: float, max_iterations: int) -> SolverResult:
+def _assemble(x: Array, monitors: list[_Monitor], tol: Array, max_iterations: int) -> SolverResult:
     """One result from all histories, the shorter ones continued by their last value."""
     progress = Progress("lbfgs", x, tol, max_iterations, remedy=LOST_DIGITS)
     lengths = [len(monitor.history) for monitor in monitors]

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from refimpl.arrays import Array, count, per_image, positive
+from refimpl.arrays import Array, count, per_image, positive, shown
 from refimpl.kernels.vectors import dot
 from refimpl.results import SolverResult
 from refimpl.solvers._progress import Callback, Progress, as_batch, like
@@ -153,7 +153,8 @@ def anderson(
     memory, ridge = count(memory, "anderson: memory"), positive(ridge, "anderson: ridge")
     mixing = u.dtype.type(positive(mixing, "anderson: mixing"))
     if ridge_scale not in ("gram", "absolute"):
-        raise ValueError(f"anderson: ridge_scale is {ridge_scale!r}, expected 'gram' or 'absolute'")
+        given = shown(ridge_scale)
+        raise ValueError(f"anderson: ridge_scale is {given}, expected 'gram' or 'absolute'")
     relative = ridge_scale == "gram"
     progress = Progress(
         "anderson", u, tol, max_iterations,

@@ -9,7 +9,9 @@ Each works on a batch (N, ...) of systems and stops each on its own relative res
     ‖b − M x‖ / ‖b‖ ≤ tol,
 
 which is that of the x returned, computed with one more product; b = 0 gives x = 0. With
-preconditioning from the right, the residual is that of the original system throughout.
+preconditioning from the right, the residual is that of the original system throughout. The result's
+`error` is a bound on ‖x − x*‖ / ‖x‖ from what the method saw of the spectrum; it is right if b has
+a part along every singular vector that the residual does not hide.
 
 Not here: least squares, and the systems themselves (`refimpl.equilibrium.adjoint`).
 """
@@ -33,6 +35,7 @@ def cg(
     tol: float = 1e-10,
     max_iterations: int = 1_000,
     model: Matvec | None = None,
+    error_tol: float | None = None,
 ) -> SolverResult:
     """Solve M x = b by preconditioned conjugate gradients, M symmetric positive definite.
 
@@ -53,6 +56,8 @@ def cg(
         v ↦ M v in float32. The recurrence then uses it, with P on float32 arrays, and `matvec` only
         measures residuals (iterative refinement); images that it does not help go on with
         `matvec`, and as many iterations, so P must take both precisions. `products` counts both.
+    error_tol : float, optional
+        The error ‖x − x*‖ / ‖x‖ to reach for each image; `tol` is then the first residual to try.
 
     Returns
     -------
@@ -66,7 +71,8 @@ def cg(
     """
     return solve(
         "cg", conjugate_sweep, matvec, b, x0=x0, preconditioner=preconditioner,
-        tol=tol, max_iterations=max_iterations, model=model, remedy="use a preconditioner",
+        tol=tol, max_iterations=max_iterations, model=model, error_tol=error_tol,
+        remedy="use a preconditioner",
     )
 
 
@@ -80,12 +86,13 @@ def gmres(
     tol: float = 1e-10,
     max_iterations: int = 1_000,
     model: Matvec | None = None,
+    error_tol: float | None = None,
 ) -> SolverResult:
     """Solve M x = b by GMRES(restart), preconditioned from the right.
 
     Parameters
     ----------
-    matvec, b, x0, preconditioner, tol, model
+    matvec, b, x0, preconditioner, tol, model, error_tol
         As for `cg`; M and P need not be symmetric.
     restart : int
         Length of a cycle; that many batches are held in memory.
@@ -108,7 +115,7 @@ def gmres(
     sweep = partial(gmres_sweep, restart=count(restart, "gmres: restart"))
     return solve(
         "gmres", sweep, matvec, b, x0=x0, preconditioner=preconditioner,
-        tol=tol, max_iterations=max_iterations, model=model,
+        tol=tol, max_iterations=max_iterations, model=model, error_tol=error_tol,
         remedy="raise restart or use a preconditioner",
     )
 
@@ -122,12 +129,13 @@ def bicgstab(
     tol: float = 1e-10,
     max_iterations: int = 1_000,
     model: Matvec | None = None,
+    error_tol: float | None = None,
 ) -> SolverResult:
     """Solve M x = b by BiCGStab, preconditioned from the right.
 
     Parameters
     ----------
-    matvec, b, x0, preconditioner, tol, model
+    matvec, b, x0, preconditioner, tol, model, error_tol
         As for `cg`; M and P need not be symmetric.
     max_iterations : int
         Most iterations of an image, each two products.
@@ -149,5 +157,6 @@ def bicgstab(
     """
     return solve(
         "bicgstab", bicgstab_sweep, matvec, b, x0=x0, preconditioner=preconditioner,
-        tol=tol, max_iterations=max_iterations, model=model, remedy="use gmres or a preconditioner",
+        tol=tol, max_iterations=max_iterations, model=model, error_tol=error_tol,
+        remedy="use gmres or a preconditioner",
     )

@@ -2,25 +2,27 @@
 
 from pathlib import Path
 
-from refimpl.storage import decoded, encoded, npz_bytes, read_arrays, write_file
+from refimpl.arrays import count, positive
+from refimpl.storage import as_records, keep, read_kept
 from refimpl.training.adam import AdamState
 from refimpl.training.loop import TrainingState
 
-ARRAYS = ("x", "accepted", "states", "test_states", "best")
+FORMAT = "refimpl-checkpoint/1"
+PACKED = ("x", "accepted", "best")
+ARRAYS = (*PACKED, "states", "test_states")
 
 
 def save_checkpoint(path: Path | str, progress: TrainingState) -> None:
     """Write `progress` to `path` (npz), whole or not at all."""
-    scalars = {
+    text = {
         "epoch": progress.epoch,
         "t": progress.adam.t,
         "reduction": progress.adam.reduction,
         "records": progress.records,
+        "fingerprint": progress.fingerprint,
     }
     arrays = {name: getattr(progress, name) for name in ARRAYS}
-    arrays |= {"m": progress.adam.m, "v": progress.adam.v}
-    arrays["scalars"] = encoded(scalars)
-    write_file(path, npz_bytes(arrays))
+    keep(path, FORMAT, text, arrays | {"m": progress.adam.m, "v": progress.adam.v})
 
 
 def load_checkpoint(path: Path | str) -> TrainingState:
@@ -31,13 +33,18 @@ def load_checkpoint(path: Path | str) -> TrainingState:
     ValueError
         If the file is missing or damaged, or not a checkpoint.
     """
-    data = read_arrays(path)
-    try:
-        scalars = decoded(data["scalars"])
-        adam = AdamState(data["m"], data["v"], scalars["t"], scalars["reduction"])
-        arrays = {name: data[name] for name in ARRAYS}
+    with read_kept(path, FORMAT) as (text, data):
+        records, epoch = as_records(text["records"]), count(text["epoch"], "epoch", least=0)
+        if len(records) != epoch + 1:
+            raise ValueError(f"{len(records)} records of epoch {epoch}")
+        sizes = {name: data[name].shape for name in (*PACKED, "m", "v")}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"shapes are {sizes}, expected one")
+        steps, reduction = count(text["t"], "t", least=0), positive(text["reduction"], "reduction")
         return TrainingState(
-            epoch=scalars["epoch"], adam=adam, records=tuple(scalars["records"]), **arrays
+            epoch=epoch,
+            adam=AdamState(data["m"], data["v"], steps, reduction),
+            records=records,
+            fingerprint=str(text["fingerprint"]),
+            **{name: data[name] for name in ARRAYS},
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a checkpoint ({error}); delete it to start anew") from error

@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from refimpl.arrays import Array, as_images, count, positive
+from refimpl.arrays import Array, as_images, count, positive, shown
 from refimpl.images import UNIT_RANGE, add_noise
 from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.sets import check_range
@@ -129,11 +129,11 @@ def train(
     =================================  ============  ============
     """
     if not (isinstance(tol, (int, float)) and 0 <= tol < 1):
-        raise ValueError(f"tol: given {tol!r}, expected a share from 0 to below 1")
+        raise ValueError(f"tol: given {shown(tol)}, expected a share from 0 to below 1")
     rate, seed = positive(learning_rate, "learning_rate"), count(seed, "seed", least=0)
     settings = TrainingSettings(max_epochs, rate, rate / 20, batch_size=batch_size, seed=seed)
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback: given {callback!r}, expected a function of a TrainingState")
+        raise TypeError(f"callback: given {shown(callback)}, expected a function of a state")
     lam = 1 / within_range(noise_level, value_range)
     crops = split(cut(images, crop, channel_axis), test, crop, channel_axis)
     noise, initial = np.random.default_rng(seed).spawn(2)
@@ -226,15 +226,15 @@ def split(crops: Array, test, crop: int | None, channel_axis: int | None) -> tup
 
 def first_filters(start: str, channels: int, filters, rng: np.random.Generator) -> Array:
     """Filters (F, C, h, w) of mean 0 by the name of a start; random ones have norm 1."""
-    if start not in STARTS:
+    if not isinstance(start, str) or start not in STARTS:
         raise ValueError(
-            f"start: given {start!r}, expected one of {', '.join(STARTS)}, or a TrainedModel"
+            f"start: given {shown(start)}, expected one of {', '.join(STARTS)}, or a TrainedModel"
         )
     if filters is None:
         filters = 8 * channels, 3, 3
     if not isinstance(filters, (tuple, list)) or len(filters) != 3:
         raise ValueError(
-            f"filters: given {filters!r}, expected (F, h, w): F filters of h rows and w columns"
+            f"filters: given {shown(filters)}, expected (F, h, w): F filters of h rows, w columns"
         )
     F, h, w = (count(n, "filters") for n in filters)
     A = ZeroMean().apply(rng.standard_normal((F, channels, h, w)))

@@ -16,6 +16,7 @@ from refimpl.arrays import Array
 from refimpl.images import psnr
 from refimpl.paper.parameters import Parameters, pack, unpack
 from refimpl.results import BreakdownError, NotConvergedError
+from refimpl.storage import digest
 from refimpl.training.adam import AdamState, TrainingSettings, adam_step, learning_rate
 from refimpl.training.objective import Evaluation, Objective
 
@@ -42,6 +43,8 @@ class TrainingState(NamedTuple):
         Packed θ̂ of the lowest training loss.
     records : tuple of dict
         One for each epoch; number 0 describes the start.
+    fingerprint : str
+        The hash of settings, data and start, which a run that resumes must share.
     """
 
     epoch: int
@@ -52,6 +55,7 @@ class TrainingState(NamedTuple):
     test_states: Array
     best: Array
     records: tuple[dict, ...]
+    fingerprint: str
 
 
 class TrainingResult(NamedTuple):
@@ -97,11 +101,13 @@ def run_epochs(
 
     Raises
     ------
+    ValueError
+        If `resume` is of other settings, data or parameters.
     NotConvergedError, BreakdownError
         If no fixed point, or no gradient, is found at `start` itself.
     """
     run = _Run(objective, test, start, settings, value_range)
-    progress = run.begin(states or (None, None)) if resume is None else resume
+    progress = run.begin(states or (None, None)) if resume is None else run.continued(resume)
     while not (ended := _end(progress, settings) or (stop and stop(progress.records))):
         progress = run.epoch(progress)
         if callback is not None:
@@ -136,8 +142,30 @@ class _Run:
         """Record number 0, at the start."""
         x = pack(self.start, self.settings.trained)
         zero = np.zeros_like(x)
-        progress = TrainingState(0, x, x, AdamState(zero, zero), *states, x, ())
+        progress = TrainingState(
+            0, x, x, AdamState(zero, zero), *states, x, (), self._fingerprint()
+        )
         return self._close_epoch(progress, Effort(), time.perf_counter())
+
+    def continued(self, progress: TrainingState) -> TrainingState:
+        """The state, if it is one of this training."""
+        if not isinstance(progress, TrainingState):
+            raise TypeError(
+                f"resume: given a {type(progress).__name__}, expected a TrainingState, as "
+                "load_checkpoint returns it"
+            )
+        shapes = [getattr(x, "shape", ()) for x in (progress.x, progress.states)]
+        expected = [pack(self.start, self.settings.trained).shape, self.objective.truth.shape]
+        if shapes != expected or progress.fingerprint != self._fingerprint():
+            raise ValueError(
+                "resume: the checkpoint is of other settings, images, data or starting "
+                "parameters; resume with those it was made with, or start anew without it"
+            )
+        return progress
+
+    def _fingerprint(self) -> str:
+        """A hash of all that decides the result."""
+        return digest(self.objective, self.test, self.start, self.settings, self.value_range)
 
     def epoch(self, progress: TrainingState) -> TrainingState:
         """One pass over the training images, then the evaluation of both sets."""

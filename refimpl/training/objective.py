@@ -10,12 +10,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from refimpl.arrays import Array, as_images, same_dtype
-from refimpl.equilibrium.implicit import hypergradient
+from refimpl.engine import Step
+from refimpl.equilibrium.adjoint import KRYLOV
+from refimpl.equilibrium.implicit import Hypergradient, hypergradient
 from refimpl.equilibrium.state import reconstruct
 from refimpl.paper.loss import squared_loss, squared_loss_gradient
 from refimpl.paper.parameters import Parameters
-from refimpl.results import SolverResult
+from refimpl.results import BreakdownError, NotConvergedError, SolverResult
 from refimpl.training.model import Model
+
+# δ of adjoint systems that cannot be solved as they are.
+DAMPING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,15 @@ class Evaluation(NamedTuple):
         dℓ/dθ̂.
     adjoint : SolverResult or None
         The adjoint state.
+    damped : bool
+        Whether the adjoint system had to be damped.
     """
 
     loss: float
     state: SolverResult
     gradient: Parameters | None = None
     adjoint: SolverResult | None = None
+    damped: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,28 +112,41 @@ class Objective:
     def gradient(self, raw: Parameters, u0: Array | None = None) -> Evaluation:
         """ℓ and dℓ/dθ̂ at θ̂ = `raw`.
 
+        Where the adjoint system cannot be solved, as with missing pixels that a steep potential
+        leaves all but undetermined, it is damped, which leaves such pixels without much say.
+
         Raises
         ------
         NotConvergedError
             If a forward or an adjoint solve did not converge.
         """
-        step, s = self.model.step(raw, self.y), self.solvers
+        step = self.model.step(raw, self.y)
         state = self._solve(step, u0)
-        result = hypergradient(
-            step, state, squared_loss_gradient(state.x, self.truth),
-            method=s.adjoint, tol=s.adjoint_tol, max_iterations=s.adjoint_max_iterations,
-            preconditioner=s.preconditioner, options=s.adjoint_options,
-        )
-        loss = squared_loss(state.x, self.truth)
-        return Evaluation(loss, state, self.model.pull_back(raw, result.gradient), result.adjoint)
+        try:
+            result, damped = self._hypergradient(step, state), False
+        except (NotConvergedError, BreakdownError):
+            if not state.all_converged or self.solvers.adjoint not in ("auto", *KRYLOV):
+                raise
+            result, damped = self._hypergradient(step, state, damping=DAMPING), True
+        loss, gradient = squared_loss(state.x, self.truth), result.gradient
+        return Evaluation(loss, state, self.model.pull_back(raw, gradient), result.adjoint, damped)
 
     def subset(self, indices: Array) -> "Objective":
         """The objective over the images chosen; its loss averages over them alone."""
         return replace(self, truth=self.truth[indices], y=self.y[indices])
 
-    def _solve(self, step, u0: Array | None) -> SolverResult:
+    def _hypergradient(self, step: Step, state: SolverResult, **options: float) -> Hypergradient:
+        s = self.solvers
+        return hypergradient(
+            step, state, squared_loss_gradient(state.x, self.truth),
+            method=s.adjoint, residual_tol=s.adjoint_tol, max_iterations=s.adjoint_max_iterations,
+            preconditioner=s.preconditioner, options={**s.adjoint_options, **options},
+        )
+
+    def _solve(self, step: Step, u0: Array | None) -> SolverResult:
         s = self.solvers
         return reconstruct(
-            step, u0, method=s.forward, tol=s.forward_tol, max_iterations=s.forward_max_iterations,
-            preconditioner=s.preconditioner, options=s.forward_options,
+            step, u0, method=s.forward, residual_tol=s.forward_tol,
+            max_iterations=s.forward_max_iterations, preconditioner=s.preconditioner,
+            options=s.forward_options,
         )

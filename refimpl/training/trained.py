@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from refimpl.arrays import Array, as_images, positive
+from refimpl.arrays import Array, as_images, positive, shown
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
 from refimpl.images import UNIT_RANGE, rescale
 from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.sets import check_range
 from refimpl.paper.operators import BOUNDARIES, FilterBank, Identity, LinearOperator
-from refimpl.paper.parameters import Parameters, make_parameters
+from refimpl.paper.parameters import NAMES, Parameters, make_parameters
 from refimpl.paper.potentials import POTENTIALS, Potential, check_potential, make_potential
 from refimpl.paper.problem import OPERATOR, FieldOfExperts, Problem
 from refimpl.results import NotConvergedError, SolverResult
-from refimpl.storage import decoded, encoded, npz_bytes, read_arrays, write_file
+from refimpl.storage import as_records, keep, read_kept
 
 FORMAT = "refimpl-model/1"
 
@@ -65,7 +65,7 @@ class TrainedModel:
         check_potential(self.potential)
         if self.theta.A.ndim != 4 or self.boundary not in list(BOUNDARIES):
             raise ValueError(
-                f"TrainedModel: A of shape {self.theta.A.shape} and boundary {self.boundary!r}, "
+                f"TrainedModel: A of shape {self.theta.A.shape}, boundary {shown(self.boundary)}, "
                 f"expected filters (F, C, h, w) and one of {', '.join(BOUNDARIES)}"
             )
         positive(self.lam, "lam")
@@ -108,11 +108,9 @@ class TrainedModel:
     ) -> SolverResult:
         """u* for data as `problem` takes them; the result's `x` are the images.
 
-        `tol` bounds the relative residual ‖T(u) − u‖ / ‖u‖; left out: 1e-6, float32 1e-5.
+        `tol` bounds their relative errors; left out: 1e-4, float32 1e-3.
         """
-        problem = self.problem(y, operator)
-        tol = (1e-6 if problem.dtype == np.float64 else 1e-5) if tol is None else tol
-        return reconstruct(make_step(problem), method="auto", tol=tol)
+        return reconstruct(make_step(self.problem(y, operator)), tol=tol)
 
     def denoise(self, image: Array, channel_axis: int | None = None) -> Array:
         """One noisy image as `skimage.restoration` takes it, white at 1, with its noise removed.
@@ -148,17 +146,15 @@ class TrainedModel:
         """
         if type(self.potential) not in POTENTIALS.values():
             raise TypeError(
-                f"save: the potential is {self.potential!r}, expected one of "
+                f"save: the potential is {shown(self.potential)}, expected one of "
                 f"{', '.join(POTENTIALS)}; keep θ by np.savez and make the model anew"
             )
         text = {
-            "format": FORMAT,
             "potential": self.potential.name,
             "potential_parameters": asdict(self.potential),
             **{name: getattr(self, name) for name in STATED},
         }
-        arrays = {**dict(self.theta.items()), "text": encoded(text)}
-        write_file(as_path(path), npz_bytes(arrays))
+        keep(path, FORMAT, text, dict(self.theta.items()))
 
 
 STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended")
@@ -172,18 +168,15 @@ def load_model(path: Path | str) -> TrainedModel:
     ValueError
         If the file is missing, damaged, or not a model of this format.
     """
-    data = read_arrays(as_path(path))
-    try:
-        text = decoded(data.pop("text"))
-        if text["format"] != FORMAT:
-            raise ValueError(f"its format is {text['format']!r}, expected {FORMAT!r}")
+    with read_kept(path, FORMAT) as (text, data):
+        foreign = data.keys() - set(NAMES)
+        if foreign:
+            raise ValueError(f"{', '.join(sorted(foreign))} not expected")
         theta = make_parameters(data.pop("A"), **data)
         potential = make_potential(text["potential"], **text["potential_parameters"])
-        text["records"] = tuple(text["records"])
-        return TrainedModel(theta, potential, **{name: text[name] for name in STATED})
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path}: not a model that refimpl saved ({why})") from error
+        stated = {name: text[name] for name in STATED}
+        stated["records"], stated["ended"] = as_records(stated["records"]), str(stated["ended"])
+        return TrainedModel(theta, potential, **stated)
 
 
 def as_operator(
@@ -199,10 +192,3 @@ def as_operator(
             f"{', '.join(OPERATOR)}, such as Identity(image_shape); FromScipy makes one of a matrix"
         )
     return operator
-
-
-def as_path(path: Path | str) -> Path:
-    """The path, if it is one."""
-    if not isinstance(path, (str, Path)):
-        raise TypeError(f"path: given {path!r}, expected a file name such as 'model.npz'")
-    return Path(path)

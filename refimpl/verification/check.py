@@ -24,11 +24,11 @@ from refimpl.engine import Step, StepLinearization, make_step
 from refimpl.kernels.vectors import dot
 from refimpl.paper import equations
 from refimpl.paper.operators.banks import Analysis
+from refimpl.paper.operators.base import rounding_bound
 from refimpl.paper.potentials import METHODS, trait
 from refimpl.paper.problem import BANK, OPERATOR, Problem
 from refimpl.results import Check
 from refimpl.verification.checks import bilinear_test, dot_test, jvp_vjp, symmetry, taylor
-from refimpl.verification.checks.dot_tests import rounding_bound
 from refimpl.verification.contracts import (
     attempt,
     attempt_named,

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from refimpl.arrays import Array
+from refimpl.paper.operators.base import length, rounding_bound
 from refimpl.results import Check
-from refimpl.verification.checks.dot_tests import length, ratio, rounding_bound
+from refimpl.storage import said
+from refimpl.verification.checks.dot_tests import ratio
 
 
 def attempt(name: str, test: Callable, *given) -> Check:
@@ -28,7 +30,7 @@ def attempt(name: str, test: Callable, *given) -> Check:
 
 def raised(name: str, error: Exception) -> Check:
     """The check that failed because something was raised."""
-    return Check(f"{name}: {type(error).__name__}: {str(error)[:120]}", np.inf, 0.0)
+    return Check(f"{name}: {type(error).__name__}: {said(error)[:120]}", np.inf, 0.0)
 
 
 def attempt_named(name: str, test: Callable[..., Check], *given) -> Check:

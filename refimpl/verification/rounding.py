@@ -3,10 +3,11 @@
     in norms     ρ_G = eps √n ( λ ‖K‖ (‖K‖ ‖u‖ + ‖y‖) + … ), what a solve may leave of ‖G(u)‖
     measured     outputs of the case computed again with every number of it moved by eps
 
-The first bounds residuals and enters certificates, so it takes norms of operators, which bound
-products in every direction. The second tells how outputs answer, and knows their conditioning.
-Outputs of one evaluation are judged beside it by the absolute sums of their terms
-(`refimpl.verification.crosscheck.sizes`): smaller than products of norms where terms are few.
+The first is of the size of rounding, not a bound of it (`refimpl.equilibrium.proved` has that), and
+judges what a solve leaves; it takes norms of operators, for products in every direction. The second
+tells how outputs answer, and knows their conditioning. Outputs of one evaluation are judged beside
+it by the absolute sums of their terms (`refimpl.verification.crosscheck.sizes`): smaller than
+products of norms where terms are few.
 """
 
 from collections.abc import Iterable, Sequence

@@ -5,9 +5,12 @@
     (α P) u = α (P u)        (α P)ᵀ z = α (Pᵀ z)
 
 `FromScipy` lets in whatever SciPy takes for a linear operator (`LinearOperator`, PyLops operators,
-sparse and dense matrices); `Operator.as_scipy` leads the other way.
+sparse and dense matrices); `Operator.as_scipy` leads the other way. What is not refimpl's own is
+held to ⟨K u, z⟩ = ⟨u, Kᵀ z⟩ once, when it is let in.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +18,7 @@ from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 from scipy.sparse.linalg import aslinearoperator
 
 from refimpl.arrays import Array, as_image_shape, count
+from refimpl.storage import said
 
 
 class LinearOperator(Protocol):
@@ -59,6 +63,77 @@ def check_dtype(operator: LinearOperator, x: Array, coefficients: Array) -> None
         )
 
 
+def require_adjoint(operator: LinearOperator, dtype: np.dtype, name: str) -> None:
+    """Raise ValueError unless ⟨K u, z⟩ = ⟨u, Kᵀ z⟩ at a random u, for a random z and for z = K u.
+
+    Notes
+    -----
+    The two sides may differ by 64 eps √n of max(‖K u‖ ‖z‖, ‖u‖ ‖Kᵀ z‖): each sums n products whose
+    rounding errors add like a random walk, and 64 covers those inside K. A random z shows any
+    error, but a factor 1 + δ as δ/√n only; z = K u shows δ whole.
+    """
+    rng = np.random.default_rng(0)
+    domain, codomain = (1, *operator.domain_shape), (1, *operator.range_shape)
+    u, z = (rng.standard_normal(shape).astype(dtype) for shape in (domain, codomain))
+    Ku = _asked(operator.matvec, u, codomain, f"{name}: matvec(u)")
+    for point in (z, Ku.astype(dtype)):
+        Ktz = _asked(operator.adjoint, point, domain, f"{name}: adjoint(z)")
+        left, right = inner(Ku, point), inner(u, Ktz)
+        scale = max(length(Ku) * length(point), length(u) * length(Ktz))
+        if not abs(left - right) <= rounding_bound(u, z) * scale:
+            raise ValueError(
+                f"{name}: for random u and z ⟨K u, z⟩ is {left:.10g}, ⟨u, Kᵀ z⟩ is {right:.10g}, "
+                f"expected equal to {rounding_bound(u, z) * scale:.1e}: the adjoint is not that of "
+                "K, or K is not linear, or computes in single precision and does not say so "
+                "(dtype=np.float32); refimpl.check shows more"
+            )
+
+
+def _asked(function: Callable[[Array], Array], x: Array, shape: tuple, what: str) -> Array:
+    """f(x), a copy, if it is a real finite array of this shape and x is left as it was."""
+    given = x.copy()
+    try:
+        result = function(given)
+    except Exception as error:
+        if str(error).strip() and not isinstance(error, NotImplementedError):
+            raise
+        raise ValueError(
+            f"{what} raises {said(error)}; define or mend it (for SciPy the adjoint is rmatvec)"
+        ) from error
+    if not isinstance(result, np.ndarray) or result.shape != shape:
+        found = result.shape if isinstance(result, np.ndarray) else type(result).__name__
+        raise ValueError(f"{what} gives {found}, expected an array {shape}")
+    if np.iscomplexobj(result):
+        raise ValueError(
+            f"{what} gives complex numbers, expected real ones; stack real and imaginary parts"
+        )
+    if not np.isfinite(result).all():
+        raise ValueError(f"{what} gives NaN or infinite values for finite ones; mend it")
+    if not np.array_equal(given, x):
+        raise ValueError(f"{what} changes its argument; let it work on a copy")
+    return result.copy()
+
+
+def inner(x: Array, y: Array) -> float:
+    """⟨x, y⟩ over all entries, summed in float64."""
+    return float(np.dot(_flat(x), _flat(y)))
+
+
+def length(x: Array) -> float:
+    """‖x‖ over all entries, in float64."""
+    return float(np.linalg.norm(_flat(x)))
+
+
+def _flat(x: Array) -> Array:
+    return np.asarray(x, dtype=np.float64).ravel()
+
+
+def rounding_bound(*arrays: Array) -> float:
+    """64 eps √n: n the largest size, eps the coarsest precision among the arrays."""
+    eps = max(np.finfo(np.asarray(x).dtype).eps for x in arrays)
+    return float(64 * eps * np.sqrt(max(np.size(x) for x in arrays)))
+
+
 class Operator:
     """Algebra shared by all operators: `P @ Q`, `P + Q`, `alpha * P`, `P - Q`, `as_scipy`."""
 
@@ -84,10 +159,15 @@ class Operator:
         """The same map between flat vectors, for SciPy's solvers."""
         return ScipyLinearOperator(
             shape=(int(np.prod(self.range_shape)), int(np.prod(self.domain_shape))),
-            matvec=lambda x: self.matvec(x.reshape(1, *self.domain_shape)).ravel(),
-            rmatvec=lambda z: self.adjoint(z.reshape(1, *self.range_shape)).ravel(),
+            matvec=partial(_flat_to_flat, self.matvec, self.domain_shape),
+            rmatvec=partial(_flat_to_flat, self.adjoint, self.range_shape),
             dtype=dtype,
         )
+
+
+def _flat_to_flat(function: Callable[[Array], Array], shape: tuple[int, ...], x: Array) -> Array:
+    """A map of batches on one flat array."""
+    return function(x.reshape(1, *shape)).ravel()
 
 
 class Composition(Operator):
@@ -177,7 +257,8 @@ class FromScipy(Operator):
     Raises
     ------
     ValueError
-        If `operator.shape` disagrees with the shapes, or the operator is complex.
+        If `operator.shape` disagrees with the shapes, the operator is complex, or `rmatvec` is not
+        the adjoint of `matvec`.
     TypeError
         If it is nothing that SciPy takes for a linear operator.
     """
@@ -202,6 +283,8 @@ class FromScipy(Operator):
             )
         self.operator = operator
         self.domain_shape, self.range_shape = domain_shape, range_shape
+        single = getattr(operator, "dtype", None) in (np.float16, np.float32)
+        require_adjoint(self, np.float32 if single else np.float64, "FromScipy")
 
     def __repr__(self) -> str:
         return f"FromScipy({self.operator!r}, {self.domain_shape} -> {self.range_shape})"

@@ -47,6 +47,11 @@ class Convolution(Operator):
         self._bank = FilterBank((1, H, W), (1, *kernel.shape), boundary)
         self._filters = np.array(kernel[::-1, ::-1], order="C")[None, None]
 
+    def __setstate__(self, state: dict) -> None:
+        """Pickles and copies keep the kernel from being changed, too."""
+        self.__dict__.update(state)
+        self.kernel.flags.writeable = False
+
     def __repr__(self) -> str:
         h, w = self.kernel.shape
         return f"Convolution({self.domain_shape}, kernel of {h} × {w}, {self.boundary})"

@@ -17,7 +17,7 @@ Images smaller than the padding are extended again and again, as np.pad does.
 
 import numpy as np
 
-from refimpl.arrays import Array, as_image_shape
+from refimpl.arrays import Array, as_image_shape, shown
 from refimpl.paper.operators.base import Operator, check_shape
 
 BOUNDARIES = {
@@ -47,7 +47,7 @@ class Padding(Operator):
     def __init__(self, image_shape: tuple[int, ...], widths: tuple[int, int], boundary: str):
         if not isinstance(boundary, str) or boundary not in BOUNDARIES:
             raise ValueError(
-                f"boundary {boundary!r} is unknown; choose one of {', '.join(BOUNDARIES)}"
+                f"boundary {shown(boundary)} is unknown; choose one of {', '.join(BOUNDARIES)}"
             )
         C, H, W = as_image_shape(image_shape)
         self.boundary, self.widths = boundary, tuple(widths)

@@ -9,7 +9,7 @@ Builders of masks return arrays (H, W), which `Mask` takes.
 
 import numpy as np
 
-from refimpl.arrays import Array, as_finite, as_image_shape
+from refimpl.arrays import Array, as_array, as_finite, as_image_shape
 from refimpl.paper.operators.base import Operator, check_dtype, check_shape
 
 
@@ -58,7 +58,7 @@ class Mask(Operator):
     coefficients = ()
 
     def __init__(self, mask: Array, image_shape: tuple[int, ...] | None = None):
-        mask = np.asarray(mask)
+        mask = as_array(mask, "Mask: mask")
         image_shape = as_image_shape(mask.shape if image_shape is None else image_shape)
         if mask.shape not in (image_shape, image_shape[1:]):
             raise ValueError(
@@ -99,6 +99,10 @@ class Matrix(Operator):
     ------
     ValueError
         If the columns of M do not count the pixels of an image.
+
+    Notes
+    -----
+    Products are those of BLAS: their last digits may depend on its threads and on the batch.
     """
 
     def __init__(self, matrix: Array, image_shape: tuple[int, ...]):

@@ -36,6 +36,10 @@ class Autodiff(Maps):
     def __init__(self, compiled: bool):
         self.compiled, self._programs = compiled, {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies keep; programs are compiled again."""
+        return self.__dict__ | {"_programs": {}}
+
     # What a framework adds.
 
     @abstractmethod

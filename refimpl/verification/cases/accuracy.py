@@ -1,18 +1,14 @@
-"""How accurate the solved outputs of a case are: certified bounds (E12), and estimates.
+"""How accurate the solved outputs of a case are: proved bounds (E12), and estimates.
 
-Bounds, where μ of `refimpl.equilibrium.certificates` is positive:
+Bounds, where μ is positive, are those of `refimpl.equilibrium.certificates`, rounding included,
+with one refinement: where σ has kinks, bend, which carries sup|σ″|, is 0 if no response A u + b can
+reach a kink within the distance ‖A‖ e, because σ′ is constant in between, and otherwise nothing is
+known. A case with a norm has none, for its A comes from an iteration that proves no norm.
 
-    e = ( ‖G(u)‖ + ρ_G ) / μ                                       bounds ‖u − u*‖
-    δ = ( ‖∇ℓ − Jᵀp‖ + ρ_p + 2e/n + bend ‖A‖ ‖Cp‖ e ) / μ          bounds ‖p − p*‖, p = τ q
-
-with ρ the rounding errors of the residuals, eps √n times the terms that they sum. bend carries
-sup|σ″|; where σ has kinks it is 0 if no response A u + b can reach a kink within the distance
-‖A‖ e, because σ′ is constant in between, and otherwise nothing is known.
-
-Estimates, always: residuals of the sizes above but of random direction are carried to first
-order through both linear systems, and the outputs are computed again, with a normalised A and
-C also through the derivative of the norm. Bounds hold for every
-problem with the same norms and can exceed the error by many orders; estimates are of its size.
+Estimates, always: residuals of the sizes found and of rounding, but of random direction, are
+carried to first order through both linear systems, and the outputs are computed again, with a
+normalised A and C also through the derivative of the norm. Bounds hold for every problem with the
+same norms and can exceed the error by many orders; estimates are of its size.
 """
 
 from collections.abc import Callable
@@ -21,15 +17,27 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, per_image
-from refimpl.engine import Step, StepLinearization, TiedStep
-from refimpl.equilibrium.certificates import Norms, gradient_bounds, monotonicity
+from refimpl.engine import Step, StepLinearization, TiedStep, strength
+from refimpl.equilibrium.certificates import (
+    Norms,
+    adjoint_bound,
+    distance,
+    gradient_bounds,
+    residual,
+)
+from refimpl.equilibrium.proved import grown, magnitudes, proved_monotonicity
 from refimpl.kernels.vectors import norm
 from refimpl.paper.potentials import trait
 from refimpl.results import BreakdownError, SolverResult
 from refimpl.solvers import cg, gmres, lanczos
 from refimpl.verification.cases.given import Given
 from refimpl.verification.checks import dense_matrix
-from refimpl.verification.rounding import NORM_TOL, Magnitudes, kink_distances
+from refimpl.verification.rounding import (
+    NORM_TOL,
+    Magnitudes,
+    OperatorNorms,
+    kink_distances,
+)
 
 # Largest image (number of values) whose Jacobian is formed as a matrix.
 DENSE_LIMIT = 512
@@ -75,22 +83,17 @@ def bounds(solution: Solution) -> dict[str, float]:
 
     Infinite or NaN where nothing is known.
     """
-    lin, p, sizes = solution.lin, solution.p, solution.sizes
-    mu, norms = monotonicity(lin.step), Norms.of(lin, p)
-    if mu <= 0:
+    lin, p = solution.lin, solution.p
+    mu = proved_monotonicity(lin.step, columns=np.inf)
+    if mu <= 0 or solution.given.normalized:
         return dict.fromkeys(_output_names(lin), np.inf)
-    e = solution.residual / mu
-    # Responses and the sums of the gradient round as if u and p were rounded once more.
-    moved = e + sizes.eps * norm(lin.u)
-    norms = norms._replace(bend=bend(lin, norms, moved))
+    e, norms = distance(residual(lin), mu), Norms.of(lin, p)
+    norms = norms._replace(bend=bend(lin, norms, e + 2 * norms.u_rounding))
     with np.errstate(invalid="ignore"):
-        delta = (solution.defect + 2 * e / p.size + norms.bend * norms.A * norms.Cp * moved) / mu
-        gradient = gradient_bounds(lin, p, moved, delta + sizes.eps * norm(p), norms)
-    gradient |= dict.fromkeys(solution.given.uncertain(""), np.inf)
-    values = {
-        "fixed_point": float(np.linalg.norm(e)),
-        "loss": loss_error(solution.loss_gradient, e),
-    }
+        delta = adjoint_bound(lin, p, solution.loss_gradient, e, mu, norms)
+        gradient = gradient_bounds(lin, p, e, delta, norms)
+    loss = loss_error(solution.loss_gradient, e) + loss_rounding(solution.loss_gradient)
+    values = {"fixed_point": float(np.linalg.norm(e)), "loss": loss}
     return values | {f"hypergradient_{name}": bound for name, bound in gradient.items()}
 
 
@@ -102,6 +105,13 @@ def _output_names(lin: StepLinearization) -> list[str]:
 def loss_error(loss_gradient: Array, e: Array) -> float:
     """|ℓ(u) − ℓ(u*)| ≤ Σ_n ‖∇ℓ‖ e + e²/n, by E11 being a sum of squares."""
     return float(np.sum(norm(loss_gradient) * e + e**2 / loss_gradient.size))
+
+
+def loss_rounding(loss_gradient: Array) -> float:
+    """γ_n ℓ, the rounding of a sum of n squares, from ‖∇ℓ‖² = 4 ℓ / n."""
+    n = loss_gradient.size
+    roundings = grown(n + 4, loss_gradient.dtype)
+    return float(roundings * n / 4 * np.sum(norm(loss_gradient).astype(float) ** 2))
 
 
 def bend(lin: StepLinearization, norms: Norms, e: Array) -> Array | float:
@@ -194,6 +204,34 @@ def solve_linear(step: Step, matvec: Matvec, b: Array, *, tol: float) -> SolverR
     return gmres(matvec, b, tol=tol, max_iterations=MAX_LINEAR, restart=restart)
 
 
-def isolated(lin: StepLinearization, local: Array, sizes: Magnitudes) -> Array:
-    """Whether J(u) of each image is regular to working precision: not σ_min ≤ n eps ‖J‖."""
-    return ~(local <= np.sqrt(lin.u[0].size) * sizes.eps * sizes.jacobian)
+def isolated(
+    lin: StepLinearization, local: Array, sizes: Magnitudes, norms: OperatorNorms
+) -> Array:
+    """Whether J is known to be regular to working precision, at u of each image and near it.
+
+    Near: within 2 ‖G(u)‖ / σ_min, where the fixed point is by Newton and Kantorovich, J moves by at
+    most L times that, L = γ w̄ κ ‖A‖² ‖C‖; where σ has kinks, only at u. What is not known, NaN, is
+    not isolated; a proved μ > 0 leaves one fixed point, and J regular.
+    """
+    problem, n = lin.step.problem, lin.u[0].size
+    bent = trait(problem.potential, "sup_third")
+    L = strength(problem) * bent * norms.A**2 * norms.C if np.isfinite(bent) else 0.0
+    level = np.sqrt(n) * sizes.eps * sizes.jacobian
+    residual = norm(lin.direction).astype(float) + sizes.of_direction()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nearby = local - L * 2 * residual / local > level
+    return nearby | (proved_monotonicity(lin.step) > level)
+
+
+def terms(solution: Solution) -> dict[str, float]:
+    """Sizes of what each solved output sums: G's terms over ‖J‖, squares, magnitudes in E10."""
+    lin, p, u = solution.lin, solution.p, solution.lin.u
+    sizes, gradient = solution.sizes, solution.loss_gradient
+    steepest = trait(lin.step.problem.potential, "sup_second")
+    absolute = magnitudes(lin.step).linearize(abs(u)).field.params_vjp(abs(p))
+    state = np.linalg.norm(sizes.direction / sizes.jacobian)
+    values = {"fixed_point": float(state), "loss": float(np.vdot(u, u) / u.size)}
+    values["loss"] += float(u.size / 4 * np.vdot(gradient, gradient))
+    for name, x in absolute.items():
+        values[f"hypergradient_{name}"] = float(steepest * np.linalg.norm(x))
+    return values

@@ -37,6 +37,7 @@ from refimpl.paper.operators import BOUNDARIES, LinearOperator
 from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import POTENTIALS, make_potential
 from refimpl.results import BreakdownError, NotConvergedError
+from refimpl.storage import said
 from refimpl.training.model import Model
 from refimpl.training.normalization import Normalization
 from refimpl.verification.builders import OPERATORS, make_bank, make_operator
@@ -88,7 +89,7 @@ class Case:
         except CaseError:
             raise
         except (TypeError, ValueError, BreakdownError, NotConvergedError) as error:
-            raise CaseError(str(error)) from error
+            raise CaseError(said(error)) from error
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

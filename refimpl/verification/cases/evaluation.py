@@ -5,8 +5,8 @@
 
 Solves go on until rounding stops them. Tied fixed points come from Newton's method and adjoint
 states from conjugate gradients, untied ones from Newton-Krylov and GMRES; where one fails the
-next of a short list is tried. Solved outputs of a state that is not found are left out, and the
-report says so.
+next of a short list is tried. What is solved is left out, and the report says why, where a state is
+not found, or not known to be isolated, or where the estimated error is not below the output.
 """
 
 from dataclasses import replace
@@ -30,13 +30,15 @@ from refimpl.verification.cases.accuracy import (
     isolated,
     local_monotonicity,
     solve_linear,
+    terms,
 )
 from refimpl.verification.cases.case import Case, build_model, raw_parameters
 from refimpl.verification.cases.given import Given
 from refimpl.verification.rounding import Magnitudes, OperatorNorms
 
-# A state counts as found when its residual is within this factor of the rounding of G(u).
-ROUNDING_FACTOR = 64
+# A state counts as found when its residual is within this factor of the rounding of G(u), and
+# within this part of what u = Kᵀy leaves; an adjoint state within this part of what q = 0 leaves.
+ROUNDING_FACTOR, STATE_PART, ADJOINT_PART = 64, 1e-8, 1e-3
 
 FORWARD_ATTEMPTS = {
     True: (("newton",), ("nesterov", "newton"), ("picard", "newton")),
@@ -54,11 +56,16 @@ ADJOINT_ATTEMPTS = {True: ("cg", "gmres"), False: ("gmres", "bicgstab")}
 ADJOINT_TOL = 1e-13
 FLOAT32_TOL = 1e-7
 NO_BOUND = "no constant of monotonicity is certified, or a response may cross a kink of σ"
-NO_NORM_BOUND = (
-    "the norm's derivative takes singular vectors, whose accuracy depends on a gap that is not "
-    "certified"
-)
+NO_NORM_BOUND = "the norm that A is divided by comes from an iteration, which proves no norm"
 NO_ESTIMATE = "a linear system with the Jacobian was not solved"
+NOT_ISOLATED = (
+    "the fixed point is not known to be isolated: the Jacobian is singular to working precision, "
+    "or may be within the error of the state; a smaller slope of σ, or more data, would help"
+)
+NOT_SOLVED = "the adjoint system was not solved to rounding"
+# An output is not known if its error may be more than half of it, and more than rounding of a
+# mildly conditioned problem leaves where its terms cancel.
+UNKNOWN, CANCELLED = 0.5, 1e-6
 MAX_POLISHING = 10
 
 
@@ -97,8 +104,8 @@ class Solve(NamedTuple):
 
     @property
     def converged(self) -> Array:
-        """Whether each image's residual is at the level of rounding."""
-        return self.reached <= self.limit
+        """Whether each image's residual is at the level of rounding, and that is known."""
+        return np.isfinite(self.limit) & (self.reached <= self.limit)
 
 
 def evaluate(case: Case) -> CaseResult:
@@ -137,7 +144,7 @@ def by_name(prefix: str, gradient: Parameters) -> dict[str, Array]:
 def solved_outputs(
     step: Step, given: Given, target: Array
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Fixed point, loss and hypergradient as far as they were found, and the report."""
+    """Fixed point, loss and hypergradient as far as they are known, and the report."""
     norms = OperatorNorms.of(step)
     state = solve_state(step, norms)
     report = {"converged": False, "fixed_point": _describe(state)}
@@ -148,16 +155,36 @@ def solved_outputs(
     outputs = {"fixed_point": state.x, "loss": np.asarray(squared_loss(state.x, target))}
     loss_gradient = squared_loss_gradient(state.x, target)
     adjoint, local = solve_state_adjoint(lin, loss_gradient, sizes), local_monotonicity(lin)
-    regular = isolated(lin, local, sizes)
+    regular = isolated(lin, local, sizes, norms)
     report |= {"adjoint": _describe(adjoint), "smallest_singular_value": _plain(local)}
     report |= {"isolated": regular.tolist()}
-    if adjoint.converged.all() and regular.all():
-        outputs |= by_name("hypergradient", given.pull_back(lin.params_vjp(adjoint.x)))
-        report["converged"] = True
+    outputs |= by_name("hypergradient", given.pull_back(lin.params_vjp(adjoint.x)))
     sizes = sizes._replace(eps=sizes.eps + 2 * given.norm_error())
     solution = Solution(lin, adjoint.x, loss_gradient, sizes, given)
-    report["accuracy"] = _describe_accuracy(solution, outputs)
-    return outputs, report
+    accuracy = _describe_accuracy(solution, outputs)
+    left_out = unknown_outputs(accuracy, terms(solution))
+    for solved, reason in ((adjoint.converged, NOT_SOLVED), (regular, NOT_ISOLATED)):
+        if not solved.all():
+            left_out |= {name: reason for name in outputs if name.startswith("hypergradient")}
+    known = {name: x for name, x in outputs.items() if name not in left_out}
+    report["accuracy"] = {name: accuracy[name] for name in known}
+    return known, report | {"left_out": left_out, "converged": not left_out}
+
+
+def unknown_outputs(accuracy: dict[str, dict], sizes: dict[str, float]) -> dict[str, str]:
+    """The outputs whose error may be more than half of them, with the reason.
+
+    Where terms of these sizes cancel, so that rounding alone may exceed what is left, it counts
+    against the terms. A hypergradient that cannot be estimated is not known; a state is found.
+    """
+    reasons = {}
+    for name, entry in accuracy.items():
+        size, error = entry["norm"], entry["estimate"]
+        if error is None and name.startswith("hypergradient"):
+            reasons[name] = f"its error is not known: {entry['no_estimate']}"
+        elif None not in (size, error) and error > max(UNKNOWN * size, CANCELLED * sizes[name]):
+            reasons[name] = f"its estimated error, {error:.1e}, is not below it, {size:.1e}"
+    return reasons
 
 
 def solve_state(step: Step, norms: OperatorNorms) -> Solve:
@@ -168,6 +195,8 @@ def solve_state(step: Step, norms: OperatorNorms) -> Solve:
     """
     scaled = replace(step, tau=1 / norms.lipschitz(step))
     begin = step.operator.adjoint(step.problem.y)
+    first = _state(step.linearize(begin), norms)
+    most = np.maximum(first.limit, STATE_PART * first.reached)
     u, iterations, messages = begin, np.zeros(len(begin), int), []
     for methods in FORWARD_ATTEMPTS[isinstance(step, TiedStep)]:
         for method in methods:
@@ -176,7 +205,8 @@ def solve_state(step: Step, norms: OperatorNorms) -> Solve:
         u = polish(step, u)
         state = _state(step.linearize(u), norms)
         state = state._replace(
-            iterations=iterations, methods=tuple(methods), messages=tuple(messages)
+            limit=np.minimum(state.limit, most), iterations=iterations, methods=tuple(methods),
+            messages=tuple(messages),
         )
         if state.converged.all():
             break
@@ -197,11 +227,12 @@ def _attempt(step: Step, u0: Array, method: str) -> tuple[Array, Array, str]:
     options = _restart(u0) if method == "newton_krylov" else None
     try:
         result = reconstruct(
-            step, u0, method=method, tol=tol, max_iterations=limit, options=options
+            step, u0, method=method, residual_tol=tol, max_iterations=limit, options=options
         )
     except BreakdownError as error:
         return u0, np.zeros(len(u0), int), str(error)
-    return result.x, result.iterations, result.message
+    finite = np.isfinite(result.x.reshape(len(u0), -1)).all(axis=1)
+    return np.where(per_image(finite, u0), result.x, u0), result.iterations, result.message
 
 
 def polish(step: Step, u: Array) -> Array:
@@ -226,7 +257,7 @@ def solve_state_adjoint(lin: StepLinearization, loss_gradient: Array, sizes: Mag
     messages, best = [], None
     for method in ADJOINT_ATTEMPTS[isinstance(lin.step, TiedStep)]:
         try:
-            result = _adjoint_attempt(lin, loss_gradient, method)
+            result = _adjoint_attempt(lin, loss_gradient, method, sizes)
         except BreakdownError as error:
             messages.append(str(error))
             continue
@@ -245,10 +276,16 @@ def _no_solution(b: Array, messages: list[str]) -> Solve:
     return Solve(np.zeros_like(b), zeros + np.inf, zeros, zeros.astype(int), [], messages)
 
 
-def _adjoint_attempt(lin: StepLinearization, b: Array, method: str) -> SolverResult:
+def _adjoint_attempt(
+    lin: StepLinearization, b: Array, method: str, sizes: Magnitudes
+) -> SolverResult:
+    """Jᵀp = b to less than half the limit that `_adjoint_state` sets, which p only raises."""
     tol = ADJOINT_TOL if b.dtype == np.float64 else FLOAT32_TOL
+    tol = min(tol, ROUNDING_FACTOR / 2 * sizes.eps)
     limit, options = max(1_000, 20 * b[0].size), _restart(b) if method == "gmres" else None
-    return solve_adjoint(lin, b, method=method, tol=tol, max_iterations=limit, options=options)
+    return solve_adjoint(
+        lin, b, method=method, residual_tol=tol, max_iterations=limit, options=options
+    )
 
 
 def _restart(u: Array) -> dict[str, int]:
@@ -258,9 +295,10 @@ def _restart(u: Array) -> dict[str, int]:
 def _adjoint_state(
     lin: StepLinearization, loss_gradient: Array, sizes: Magnitudes, q: Array
 ) -> Solve:
-    """The adjoint state q, judged by ‖∇ℓ − Jᵀp‖ with p = τ q."""
+    """The adjoint state q, judged by ‖∇ℓ − Jᵀp‖ with p = τ q, of which q = 0 leaves ‖∇ℓ‖."""
     p = lin.step.tau * q
     limit = ROUNDING_FACTOR * sizes.of_adjoint(p, loss_gradient)
+    limit = np.minimum(limit, ADJOINT_PART * norm(loss_gradient))
     return Solve(q, norm(loss_gradient - lin.direction_vjp(p)), limit)
 
 
@@ -279,20 +317,16 @@ def _describe(solve: Solve) -> dict[str, Any]:
 def _describe_accuracy(solution: Solution, outputs: dict[str, Array]) -> dict[str, Any]:
     """Norm, bound and estimated error of each solved output; null with a reason where unknown."""
     certified, estimated = bounds(solution), estimates(solution)
+    reason = NO_NORM_BOUND if solution.given.normalized else NO_BOUND
     return {
         name: {
             **_known("norm", float(np.linalg.norm(outputs[name])), "overflow"),
-            **_known("bound", certified[name], no_bound(solution, name)),
+            **_known("bound", certified[name], reason),
             **_known("estimate", estimated[name], NO_ESTIMATE),
         }
         for name in certified
         if name in outputs
     }
-
-
-def no_bound(solution: Solution, name: str) -> str:
-    """Why an output has no bound, where it has none."""
-    return NO_NORM_BOUND if name in solution.given.uncertain() else NO_BOUND
 
 
 def _known(name: str, value: float, reason: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from refimpl import storage
 from refimpl.arrays import Array
-from refimpl.storage import first_line, npz_bytes, write_files
+from refimpl.storage import npz_bytes, write_files
 from refimpl.verification.cases.case import FORMAT, REQUIRED_SETTINGS, SETTINGS, Case, CaseError
 
 
@@ -26,7 +26,7 @@ def read_case(directory: Path | str) -> Case:
     CaseError
         If a file is missing or damaged, or its content does not keep to the format.
     """
-    directory = Path(directory)
+    directory = storage.as_path(directory)
     if not directory.is_dir():
         raise CaseError(
             f"{directory}: no such directory; give a directory with case.json and inputs.npz"
@@ -73,12 +73,9 @@ def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise CaseError(f"{path}: missing; a case needs it")
     try:
-        text = path.read_bytes()
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise CaseError(f"{path}: not valid JSON: {first_line(error)}") from error
-    except OSError as error:
-        raise CaseError(f"{path}: not readable: {error.strerror}") from error
+        return storage.read_json(path, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise CaseError(str(error)) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -32,10 +32,6 @@ class Given(NamedTuple):
         """The parameters that a norm rescales: A, and C when untied."""
         return [name for name, _ in self.theta.items() if name in ("A", "C")]
 
-    def uncertain(self, prefix: str = "hypergradient_") -> list[str]:
-        """Outputs that no bound covers: their singular vectors are as accurate as their gap."""
-        return [prefix + name for name in self.banks()] if self.normalized else []
-
     def pull_back(self, gradient: Parameters) -> Parameters:
         """The gradient with respect to the given parameters from that with respect to θ."""
         return self.model.pull_back(self.theta, gradient)

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refimpl.paper.operators.base import length
 from refimpl.results import Check
-from refimpl.verification.checks.dot_tests import dot_test, length, ratio
+from refimpl.verification.checks.dot_tests import dot_test, ratio
 
 Array = np.ndarray
 Map = Callable[[Array], Array]

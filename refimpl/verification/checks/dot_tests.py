@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from refimpl.paper.operators.base import inner, length, rounding_bound
 from refimpl.results import Check
 
 Array = np.ndarray
@@ -121,28 +122,8 @@ def _shaped_like(expected: Array, given: Array, what: str) -> Array:
     return given
 
 
-def inner(x: Array, y: Array) -> float:
-    """⟨x, y⟩ over all entries, summed in float64."""
-    return float(np.dot(_flat(x), _flat(y)))
-
-
-def length(x: Array) -> float:
-    """‖x‖ over all entries, in float64."""
-    return float(np.linalg.norm(_flat(x)))
-
-
-def _flat(x: Array) -> Array:
-    return np.asarray(x, dtype=np.float64).ravel()
-
-
 def ratio(numerator: float, denominator: float) -> float:
     """numerator / denominator of nonnegative numbers, with 0/0 = 0 and x/0 = inf; NaN stays."""
     if denominator == 0:
         return 0.0 if numerator == 0 else float("inf") * numerator
     return float(numerator / denominator)
-
-
-def rounding_bound(*arrays: Array) -> float:
-    """64 eps √n: n the largest size, eps the coarsest precision among the arrays."""
-    eps = max(np.finfo(np.asarray(x).dtype).eps for x in arrays)
-    return float(64 * eps * np.sqrt(max(np.size(x) for x in arrays)))

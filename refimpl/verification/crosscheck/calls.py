@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array
-from refimpl.storage import first_line
+from refimpl.storage import first_line, said
 from refimpl.verification.cases import Case
 from refimpl.verification.crosscheck.stages import STAGES, output_shapes
 from refimpl.verification.question import ARRAYS, Question, converted, in_precision
@@ -173,7 +173,7 @@ def instance(backend: type) -> Any:
     try:
         return backend()
     except Exception as error:  # whatever the user's class does when it is made
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {said(error)}"
         raise ValueError(
             f"{describe(backend)}() cannot be made ({reason}); name an instance"
         ) from error

@@ -1,10 +1,11 @@
 """Outputs that another program wrote for one portable case, held against the reference."""
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
-from refimpl.arrays import Array
+from refimpl.arrays import Array, shown
 from refimpl.verification.cases import Case
 from refimpl.verification.crosscheck.calls import checked_outputs
 from refimpl.verification.crosscheck.diagnosis import stage_reports
@@ -53,7 +54,11 @@ def compare(case: Case, outputs: dict[str, Array], *, name: str = "outputs") -> 
 
 
 def check_names(case: Case, outputs: dict[str, Array]) -> None:
-    """Raise unless every output is one of this case."""
+    """Raise unless there is a case, and every output is one of it."""
+    if not isinstance(case, Case):
+        raise TypeError(f"case: given {shown(case)}, expected a Case, as read_case returns it")
+    if not isinstance(outputs, Mapping) or not all(isinstance(name, str) for name in outputs):
+        raise TypeError(f"outputs: given {shown(outputs)}, expected a dict of arrays by name")
     known = [
         name
         for stage in STAGES

@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refimpl.arrays import count, positive
+from refimpl.arrays import count, positive, shown
+from refimpl.storage import as_path
 from refimpl.verification.crosscheck.behaviour import DIRECT, INDIRECT, Probe
 from refimpl.verification.crosscheck.calls import Call, Finding, Session, describe
 from refimpl.verification.crosscheck.diagnosis import stage_reports
@@ -117,9 +118,8 @@ def crosscheck(
     check_options(seed, cases, precision, stages)
     only = dict(only or {})
     check_only(only)
-    for name, seconds in (("time_limit", time_limit), ("budget", budget)):
-        if positive(seconds, name) > DAY:
-            raise ValueError(f"{name}: given {seconds}, expected seconds, at most {DAY}")
+    check_seconds(time_limit=time_limit, budget=budget)
+    check_receivers(out, on_verdict)
     start = time.monotonic()
     session = Session(
         backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
@@ -154,11 +154,28 @@ def check_options(seed: int, cases: int, precision: str, stages: Sequence[str] |
     if count(cases, "cases") > SEEDS_PER_RUN:
         raise ValueError(f"cases: given {cases}, expected 1 to {SEEDS_PER_RUN}")
     if not isinstance(precision, str) or precision not in DEFAULT_TOL:
-        raise ValueError(f"precision: given {precision!r}, expected float64 or float32")
-    unknown = [stage for stage in stages or () if stage not in STAGES]
+        raise ValueError(f"precision: given {shown(precision)}, expected float64 or float32")
+    if stages is not None and not isinstance(stages, (list, tuple)):
+        raise TypeError(f"stages: given {shown(stages)}, expected a list of names")
+    unknown = [str(stage) for stage in stages or () if stage not in list(STAGES)]
     if unknown:
         known = ", ".join(STAGES)
         raise ValueError(f"stages: given {', '.join(unknown)}, expected some of {known}")
+
+
+def check_seconds(**given: float) -> None:
+    """Raise ValueError unless all are seconds of a day."""
+    for name, seconds in given.items():
+        if positive(seconds, name) > DAY:
+            raise ValueError(f"{name}: given {seconds}, expected seconds, at most {DAY}")
+
+
+def check_receivers(out: Any, on_verdict: Any) -> None:
+    """Raise TypeError unless `out` is a path and `on_verdict` a function, where there are any."""
+    if on_verdict is not None and not callable(on_verdict):
+        raise TypeError(f"on_verdict: given {shown(on_verdict)}, expected a function")
+    if out is not None:
+        as_path(out)
 
 
 def chosen(session: Session, stages: Sequence[str] | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array, per_image
-from refimpl.equilibrium.certificates import monotonicity
+from refimpl.equilibrium.certificates import proved_monotonicity
 from refimpl.kernels.vectors import norm
 from refimpl.verification.cases import Case, CaseResult, build_step
 from refimpl.verification.cases.accuracy import DENSE_LIMIT, loss_error
@@ -151,7 +151,7 @@ def distance(case: Case, system: MatrixSystem, star: Array, residual: Array) -> 
     smallest = np.linalg.svd(system.jacobian(star), compute_uv=False)[:, -1]
     with np.errstate(divide="ignore"):
         first_order = FIRST_ORDER * residual / smallest
-    mu = monotonicity(build_step(case))
+    mu = proved_monotonicity(build_step(case))
     return np.minimum(first_order, residual / mu) if mu > 0 else first_order
 
 

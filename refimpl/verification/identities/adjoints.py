@@ -46,7 +46,7 @@ def checks(seed: int) -> Iterator[Check]:
 
 def solve(problem: KnownProblem) -> SolverResult:
     """The fixed point to rounding."""
-    return reconstruct(problem.step, method="newton_krylov", tol=TOL)
+    return reconstruct(problem.step, method="newton_krylov", residual_tol=TOL)
 
 
 def _local_checks(name: str, problem: KnownProblem, expected: dict[str, Array]) -> Iterator[Check]:
@@ -60,7 +60,7 @@ def _fixed_point_checks(name: str, problem: KnownProblem, expected: Array) -> It
     for method in methods:
         # SciPy's line search compares energies and stalls at √eps of the gradient.
         tol, bound = (1e-7, 1e-4) if method == "lbfgs" else (TOL, SOLVED)
-        x = reconstruct(problem.step, method=method, tol=tol).x
+        x = reconstruct(problem.step, method=method, residual_tol=tol).x
         yield agree(f"fixed point by {method}: {name}", x, expected, bound)
 
 
@@ -71,10 +71,10 @@ def _adjoint_checks(name: str, problem: KnownProblem, star: SolverResult) -> Ite
     for method in ADJOINT_METHODS:
         if method == "jacobian_free" or (method == "cg" and not problem.step.problem.theta.tied):
             continue
-        q = solve_adjoint(lin, gradient, method=method, tol=TOL).x
+        q = solve_adjoint(lin, gradient, method=method, residual_tol=TOL).x
         yield agree(f"E9 by {method}: {name}", q, expected, SOLVED)
     for preconditioner in preconditioners(problem):
-        q = solve_adjoint(lin, gradient, preconditioner=preconditioner, tol=TOL).x
+        q = solve_adjoint(lin, gradient, preconditioner=preconditioner, residual_tol=TOL).x
         yield agree(f"E9 with {preconditioner} preconditioner: {name}", q, expected, SOLVED)
 
 
@@ -109,13 +109,14 @@ def _hypergradient_checks(
 def implicit_gradient(problem: KnownProblem, star: SolverResult) -> Parameters:
     """dℓ/dθ by the method that "auto" chooses."""
     gradient = squared_loss_gradient(star.x, problem.target)
-    return hypergradient(problem.step, star, gradient, tol=TOL).gradient
+    return hypergradient(problem.step, star, gradient, residual_tol=TOL).gradient
 
 
 def _unrolled_checks(name: str, problem: KnownProblem, star: SolverResult) -> Iterator[Check]:
     """Reverse mode through twice the steps that bring u to 1e-12: its error is k ρᵏ, not ρᵏ."""
     start = np.zeros_like(star.x)
-    count = 2 * int(reconstruct(problem.step, start, method="picard", tol=TOL).iterations.max())
+    found = reconstruct(problem.step, start, method="picard", residual_tol=TOL)
+    count = 2 * int(found.iterations.max())
     _, unrolled = unrolled_hypergradient(
         problem.step, start, lambda u: squared_loss_gradient(u, problem.target), count
     )

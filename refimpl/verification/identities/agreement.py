@@ -3,9 +3,10 @@
 import numpy as np
 
 from refimpl.arrays import Array
+from refimpl.paper.operators.base import length, rounding_bound
 from refimpl.paper.parameters import Parameters
 from refimpl.results import Check
-from refimpl.verification.checks.dot_tests import length, ratio, rounding_bound
+from refimpl.verification.checks.dot_tests import ratio
 
 SOLVED = 1e-9  # what linear and nonlinear solves by different methods must agree to
 

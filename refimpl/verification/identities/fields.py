@@ -20,10 +20,10 @@ from refimpl.arrays import Array
 from refimpl.engine import Field, TiedField, make_field
 from refimpl.kernels.vectors import dot
 from refimpl.paper import equations
+from refimpl.paper.operators.base import rounding_bound
 from refimpl.paper.problem import FieldOfExperts
 from refimpl.results import Check
 from refimpl.verification.checks import complex_step, jvp_vjp, symmetry, taylor
-from refimpl.verification.checks.dot_tests import rounding_bound
 from refimpl.verification.identities import registry
 from refimpl.verification.identities.agreement import agree, agree_each
 from refimpl.verification.rounding import furthest_from_kinks, shortened
