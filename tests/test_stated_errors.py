@@ -270,6 +270,12 @@ def test_another_loss_than_e11_is_given_as_a_function():
     assert relative(pack(found), pack(expected)) <= 3e-6
 
 
+def test_a_state_where_g_overflows_is_unknown():
+    problem, _ = photograph(8)
+    lin = make_step(problem).linearize(np.full((1, 1, 8, 8), 1e308))
+    assert estimated_error(lin, 1e-4).kind == ("unknown",)
+
+
 def test_the_transposed_linearisation_exchanges_the_jacobian_and_its_transpose():
     problem = without_fixed_point()
     lin, rng = make_step(problem).linearize(problem.y), generator(0)

@@ -248,7 +248,9 @@ def rounding(lin: StepLinearization) -> Array:
 
 
 def _solved(lin: StepLinearization, b: Array, **tolerance: float) -> SolverResult | None:
-    """J x = b by the methods of the adjoint state, or None where they break down."""
+    """J x = b by the methods of the adjoint state; None where they break down or b is infinite."""
+    if not np.isfinite(b).all():
+        return None
     for method, given in methods(lin.step):
         preconditioner = given.pop("preconditioner", None)
         with suppress(BreakdownError):
