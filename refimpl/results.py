@@ -52,8 +52,8 @@ class SolverResult(NamedTuple):
     error : array (N,)
         ‖x − x*‖ / ‖x‖ of each image, as `kind` says; infinite where nothing is known.
     kind : tuple of N str
-        "proved" (a theorem, rounding included), "bounded" (an inequality whose constants are
-        computed to first order), "estimated" (of the size of the error) or "unknown".
+        "proved" (a theorem, rounding included), "estimated" (of the size of the error) or
+        "unknown".
     measured : "residual" or "error"
         What `tol` bounds, and by which `converged` is meant.
     """
@@ -111,7 +111,7 @@ class SolverResult(NamedTuple):
         )
 
     def _largest_error(self) -> str:
-        """", error at most 2e-05 (bounded)", or nothing where it is not known of all images."""
+        """", error at most 2e-05 (proved)", or nothing where it is not known of all images."""
         if not self.kind or "unknown" in self.kind:
             return ""
         n = int(np.argmax(self.error))

@@ -226,7 +226,7 @@ def replace_task(task, problem, u):
     )
 
 
-KIND_AND_FACTOR = [("proved", 0.5), ("bounded", 0.5), ("estimated", 0.5), ("estimated", 10.0)]
+KIND_AND_FACTOR = [("proved", 0.5), ("estimated", 0.5), ("estimated", 10.0)]
 
 
 @pytest.mark.parametrize("off", [1e-12, 1e-4])

@@ -13,7 +13,7 @@ import refimpl as ri
 from refimpl import solvers
 from refimpl.engine import make_step
 from refimpl.equilibrium import hypergradient, reconstruct, solve_adjoint
-from refimpl.equilibrium.errors import estimated_error
+from refimpl.equilibrium.errors import estimated_error, rounding
 from refimpl.paper.operators import DenseBank
 from refimpl.paper.parameters import make_parameters, pack
 from refimpl.paper.problem import FieldOfExperts
@@ -244,6 +244,51 @@ def test_a_small_eigenvalue_that_the_residual_hides_is_seen():
     by_error = solvers.cg(lambda x: values * x, b, tol=2e-3, error_tol=2e-3)
     assert by_residual.all_converged and relative(by_residual.x, b / values) > 0.5
     assert by_error.all_converged and relative(by_error.x, b / values) <= 2e-3
+
+
+def mixed_batch():
+    """Two easy images and one that float64 does not determine."""
+    hard, easy = edge_with_a_gap(100.0), edge_with_a_gap(5.0)
+    y = np.concatenate([easy.y, hard.y, 0.3 * hard.y + 0.1 * easy.operator.mask])
+    return ri.Problem(hard.operator, y, ri.total_variation(SHAPE, slope=40.0), 200.0)
+
+
+@pytest.mark.parametrize("method", ["auto", "picard", "newton"])
+@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+def test_with_a_tolerance_on_the_error_an_image_does_not_depend_on_its_batch(tol, method):
+    problems = [mixed_batch(), photograph(8, hidden=0.2)[0]]
+    y = np.concatenate([problems[0].y, 5 * problems[1].y, 0 * problems[1].y])
+    problem = ri.Problem(problems[0].operator, y, problems[0].experts, 200.0)
+    together = reconstruct(problem, method=method, tol=tol, max_iterations=200)
+    for n in range(len(y)):
+        alone = ri.Problem(problem.operator, y[n : n + 1], problem.experts, 200.0)
+        found = reconstruct(alone, method=method, tol=tol, max_iterations=200)
+        assert np.array_equal(found.x[0], together.x[n])
+        assert found.converged[0] == together.converged[n]
+        assert found.error[0] == together.error[n]
+
+
+@pytest.mark.parametrize("method", ["auto", "picard", "anderson", "lbfgs", "nesterov"])
+def test_a_reconstruction_that_is_zero_is_found_from_any_start(method):
+    problem, truth = photograph(8)
+    problem = ri.Problem(problem.operator, 0 * problem.y, problem.experts, problem.lam)
+    star = reconstruct(problem, u0=truth, method=method)
+    assert star.all_converged and np.abs(star.x).max() <= 1e-15
+
+
+class Endless(type(ri.make_potential("log_cosh"))):
+    """log cosh that does not say how steep it is."""
+
+    sup_second = np.inf
+
+
+def test_rounding_is_that_of_each_image():
+    problem, _ = photograph(8)
+    experts = FieldOfExperts(problem.bank, Endless(), problem.theta)
+    y = np.concatenate([problem.y, 1e6 * problem.y])
+    step = make_step(ri.Problem(problem.operator, y, experts, 20.0), 1e-3)
+    small, large = rounding(step.linearize(y))
+    assert large.max() >= 1e5 * small.max()
 
 
 def test_a_gradient_carries_its_error_and_a_better_one():

@@ -44,6 +44,8 @@ FIRST_RESIDUAL = 0.3
 # Relative error of the system that measures an error.
 ERROR_OF_ERROR = 0.1
 
+DAMPED = "the system was damped: its residual and error are those of the damped one"
+
 Callback = Callable[[int, Array, Array], None]
 Matvec = Callable[[Array], Array]
 
@@ -72,9 +74,10 @@ def solve_adjoint(
         200 iterations in each precision, and falls back on "gmres" in cycles of 60, with the
         diagonal where the preconditioner was "circulant"; the result's `method` says what ran.
     tol : float, optional
-        Relative error ‖q − q*‖ / ‖q‖ to reach for each image; left out: 1e-4, of float32 1e-3. The
-        Krylov methods bound it from what they see of the Jacobian's spectrum; of the others it is
-        estimated by one more system.
+        Relative error ‖q − q*‖ / ‖q‖ to reach for each image; left out: 1e-4, of float32 1e-3. It
+        is estimated: by the Krylov methods from what they see of the Jacobian's spectrum, also in
+        directions of which ∇ℓ has no part (`probe` of `refimpl.solvers.cg`), of the others by one
+        more system. With `damping`, it is that of the damped system.
     residual_tol : float, optional
         In place of `tol`: the relative residual ‖∇ℓ − (I − ∂_u T)ᵀ q‖ / ‖∇ℓ‖ of each image.
     max_iterations : int, optional
@@ -152,6 +155,7 @@ def _to_error(
 ) -> SolverResult:
     """The method until the error of every image is at most `tol`."""
     if attempt.method in KRYLOV:
+        attempt = attempt._replace(settings={"probe": True} | attempt.settings)
         return _attempted(
             attempt, linearization, loss_gradient, tol=FIRST_RESIDUAL * tol, error_tol=tol
         )
@@ -184,15 +188,19 @@ def cg(
     linearization: TiedStepLinearization, loss_gradient: Array, *, tol: float,
     max_iterations: int = 1_000, x0: Array | None = None, preconditioner: str | None = None,
     refined: bool = False, damping: float = 0.0, error_tol: float | None = None,
+    probe: bool = False,
 ) -> SolverResult:
     """H p = ∇ℓ by conjugate gradients, q = p / τ.
 
     `x0` is a start for p. `refined` computes corrections, and the preconditioner, with J in
     float32 where that is near enough; there must be a preconditioner. `damping` δ replaces J by
-    J + δ L I, L ≥ ‖J‖: where J is nearly singular, as at missing pixels, p then stays of the size
-    of ∇ℓ / (δ L), and elsewhere changes by about δ of itself.
+    J + δ L I, L ≥ ‖J‖: a part of p along an eigenvalue μ of J becomes μ / (μ + δ L) of itself. If J
+    has none below 0, ‖p‖ ≤ ‖∇ℓ‖ / (δ L) follows, however singular J is, as at missing pixels.
     """
-    solve = partial(solvers.cg, x0=x0, tol=tol, error_tol=error_tol, max_iterations=max_iterations)
+    solve = partial(
+        solvers.cg, x0=x0, tol=tol, error_tol=error_tol, probe=probe,
+        max_iterations=max_iterations,
+    )
     return _krylov(solve, linearization, loss_gradient, preconditioner, refined, damping)
 
 
@@ -200,11 +208,11 @@ def gmres(
     linearization: StepLinearization, loss_gradient: Array, *, tol: float,
     max_iterations: int = 1_000, restart: int = 20, x0: Array | None = None,
     preconditioner: str | None = None, refined: bool = False, damping: float = 0.0,
-    error_tol: float | None = None,
+    error_tol: float | None = None, probe: bool = False,
 ) -> SolverResult:
     """Jᵀ p = ∇ℓ by GMRES(restart), q = p / τ; `x0`, `refined` and `damping` as for `cg`."""
     solve = partial(
-        solvers.gmres, x0=x0, restart=restart, tol=tol, error_tol=error_tol,
+        solvers.gmres, x0=x0, restart=restart, tol=tol, error_tol=error_tol, probe=probe,
         max_iterations=max_iterations,
     )
     return _krylov(solve, linearization, loss_gradient, preconditioner, refined, damping)
@@ -214,10 +222,12 @@ def bicgstab(
     linearization: StepLinearization, loss_gradient: Array, *, tol: float,
     max_iterations: int = 1_000, x0: Array | None = None, preconditioner: str | None = None,
     refined: bool = False, damping: float = 0.0, error_tol: float | None = None,
+    probe: bool = False,
 ) -> SolverResult:
     """Jᵀ p = ∇ℓ by BiCGStab, q = p / τ; `x0`, `refined` and `damping` as for `cg`."""
     solve = partial(
-        solvers.bicgstab, x0=x0, tol=tol, error_tol=error_tol, max_iterations=max_iterations
+        solvers.bicgstab, x0=x0, tol=tol, error_tol=error_tol, probe=probe,
+        max_iterations=max_iterations,
     )
     return _krylov(solve, linearization, loss_gradient, preconditioner, refined, damping)
 
@@ -235,6 +245,8 @@ def _krylov(
         model = None if rough is linearization else _shifted(rough.direction_vjp, shift)
     product = _shifted(linearization.direction_vjp, shift)
     result = solve(product, loss_gradient, preconditioner=divide, model=model)
+    if shift:
+        result = result._replace(notes=(*result.notes, DAMPED))
     return _divided_by_tau(result, linearization)
 
 

@@ -39,7 +39,7 @@ from refimpl.equilibrium.tolerances import Measured
 from refimpl.kernels.vectors import norm
 from refimpl.paper.potentials import trait
 from refimpl.results import SINGULAR, BreakdownError, SolverResult
-from refimpl.solvers import ratio
+from refimpl.solvers import random_signs, ratio
 
 NOT_NEAR = "Newton corrections do not contract: u* is not near, or does not exist"
 OF_SCALES = (
@@ -75,14 +75,17 @@ MAX_ITERATIONS = 300
 REFINED = 100
 
 
-def state_error(step: Step, u: Array, tol: float, mu: float) -> Measured:
-    """The error of a state, proved where μ shows it to be at most `tol`, else estimated."""
+def state_error(step: Step, u: Array, tol: float, mu: float, least: Array | float = 0) -> Measured:
+    """The error of a state, proved where μ shows it to be at most `tol`, else estimated.
+
+    Relative to ‖u‖, or to `least` where that is more.
+    """
     lin = step.linearize(u)
     proved = proved_error(lin, mu)
     enough = (proved <= tol) & np.isfinite(proved)
     if enough.all():
         return Measured(proved, ("proved",) * len(u), u, ("",) * len(u))
-    estimate = estimated_error(lin, tol)
+    estimate = estimated_error(lin, tol, least)
     better = enough | (proved < estimate.error)
     return estimate._replace(
         error=np.where(better, proved, estimate.error),
@@ -100,43 +103,40 @@ def proved_error(lin: StepLinearization, mu: float) -> Array:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def estimated_error(lin: StepLinearization, tol: float) -> Measured:
+def estimated_error(lin: StepLinearization, tol: float, least: Array | float = 0) -> Measured:
     """The error by one Newton correction; what can make it wrong is looked at where it is ≤ tol."""
-    u, size = lin.u, norm(lin.u).astype(float)
+    u, size = lin.u, np.maximum(norm(lin.u).astype(float), least)
     newton = SystemSolution.of(lin, -lin.direction)
-    if newton is None or not newton.accurate.any():
-        return Measured.unknown(u, "no Newton correction can be computed there")
     rounded = norm(lin.direction) <= ROUNDED * norm(rounding(lin))
-    why, floor, contracts = np.full(len(u), "", dtype=object), np.zeros(len(u)), True
-    near = (newton.length <= tol * size) | rounded
+    why, floor = np.full(len(u), "", dtype=object), np.zeros(len(u))
+    why[~newton.accurate] = "no Newton correction can be computed there"
+    near = newton.accurate & ((newton.length <= tol * size) | rounded)
+    contracts = newton.accurate
     if near.any():
         probe = RandomProbe.of(lin)
-        amplified = np.where(near, probe.amplified, 0)
-        newton = newton.refined(lin, -lin.direction, amplified)
-        contracts = contract(lin, newton, amplified)
+        newton = newton.refined(lin, -lin.direction, probe.amplified, near)
+        contracts = np.where(near, contract(lin, newton, probe.amplified, near), contracts)
         floor = np.where(near, probe.floor, 0)
         why[floor > tol / 2] = f"{u.dtype} does not determine u*: {SINGULAR}"
         floor = np.where((floor > LOST * tol) & probe.curved(lin), np.inf, floor)
     tiny = newton.accurate & (newton.length <= ROUNDED * floor * size)
-    wild = ~(contracts | tiny)
+    wild = near & ~(contracts | tiny)
     why[wild] = np.where(rounded, OF_SCALES, NOT_NEAR)[wild]
     error = np.where(newton.length > 0, newton.length / size, 0) + floor
-    error = np.where(wild | ~(error <= USEFUL), np.inf, error)
+    error = np.where((contracts | tiny) & (error <= USEFUL), error, np.inf)
     kind = np.where(np.isfinite(error), "estimated", "unknown")
     short = per_image(newton.length <= LONGEST * size, u)
     return Measured(error, tuple(kind.tolist()), np.where(short, u + newton.x, u), tuple(why))
 
 
-def contract(lin: StepLinearization, newton: "SystemSolution", amplified: Array) -> Array:
+def contract(
+    lin: StepLinearization, newton: "SystemSolution", amplified: Array, images: Array
+) -> Array:
     """Whether u + d is to be corrected by much less than u, in its largest value too."""
-    if not newton.accurate.any():
-        return newton.length == 0
-    d = np.where(per_image(np.isfinite(newton.length), lin.u), newton.x, 0)
+    d = np.where(per_image(images & np.isfinite(newton.length), lin.u), newton.x, 0)
     after = lin.step.linearize(lin.u + d)
     second = SystemSolution.of(after, -after.direction)
-    if second is None:
-        return newton.length == 0
-    second = second.refined(after, -after.direction, amplified)
+    second = second.refined(after, -after.direction, amplified, images)
     lengths = second.length + second.amplified * second.left <= CONTRACTION * newton.length
     values = largest(second.x) <= CONTRACTION * largest(newton.x)
     return newton.accurate & lengths & values
@@ -162,26 +162,38 @@ class SystemSolution(NamedTuple):
     amplified: Array
 
     @classmethod
-    def of(cls, lin: StepLinearization, b: Array, **tolerance: float) -> "SystemSolution | None":
-        """That of one right-hand side, or None where no method finds it."""
+    def of(cls, lin: StepLinearization, b: Array, **tolerance: float) -> "SystemSolution":
+        """That of right-hand sides; x = 0, of which nothing is known, where no method finds it.
+
+        Where a method breaks down, each image goes on alone, so that none decides for another.
+        """
+        finite = np.isfinite(b).all(axis=(1, 2, 3))
+        b = np.where(per_image(finite, b), b, 0)
         solved = _solved(lin, b, **(tolerance or {"tol": CORRECTION}))
+        if solved is None and len(b) > 1:
+            ones = (slice(n, n + 1) for n in range(len(b)))
+            found = (cls.of(lin.images(n), b[n], **tolerance) for n in ones)
+            return cls(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+        unknown = np.full(len(b), np.inf)
         if solved is None:
-            return None
-        length, left = norm(solved.x).astype(float), solved.residuals * norm(b).astype(float)
+            return cls(np.zeros_like(b), 0 * unknown, unknown, unknown)
+        length = norm(solved.x).astype(float)
+        left = np.where(finite, solved.residuals * norm(b).astype(float), np.inf)
         return cls(solved.x, length, left, ratio(solved.error * length, left))
 
-    def refined(self, lin: StepLinearization, b: Array, amplified: Array) -> "SystemSolution":
-        """This, solved again where it is not accurate enough if J⁻¹ amplifies so much."""
-        best = self._replace(amplified=np.maximum(self.amplified, amplified))
-        tol = CORRECTION / np.sqrt(b[0].size)
-        while tol > np.finfo(b.dtype).eps and (open_ := ~best.accurate).any():
+    def refined(
+        self, lin: StepLinearization, b: Array, amplified: Array, images: Array
+    ) -> "SystemSolution":
+        """This, of `images` solved again where it is not accurate if J⁻¹ amplifies so much."""
+        best = self._replace(amplified=np.maximum(self.amplified, np.where(images, amplified, 0)))
+        tol, open_ = CORRECTION / np.sqrt(b[0].size), images & ~best.accurate
+        while tol > np.finfo(b.dtype).eps and open_.any():
             better = SystemSolution.of(lin, b, residual_tol=tol)
-            if better is None or (better.left >= best.left)[open_].all():
-                break
+            open_ &= better.left < best.left
             better = better._replace(amplified=np.maximum(better.amplified, amplified))
             both = zip(best, better, strict=True)
             best = SystemSolution(*(np.where(per_image(open_, b), b, a) for a, b in both))
-            tol /= REFINED
+            open_, tol = open_ & ~best.accurate, tol / REFINED
         return best
 
     @property
@@ -213,17 +225,15 @@ class RandomProbe(NamedTuple):
     @classmethod
     def of(cls, lin: StepLinearization) -> "RandomProbe":
         """That of one state."""
-        n, N = lin.u[0].size, len(lin.u)
-        signs = 2 * np.random.default_rng(0).integers(0, 2, lin.u.shape[1:]) - 1
-        xi = np.repeat(signs[None].astype(lin.u.dtype), N, axis=0)
-        solved = _solved(lin, xi, residual_tol=1 / (4 * np.sqrt(n)))
-        if solved is None:
-            return cls(xi, np.zeros_like(xi), *(np.full((3, N), np.inf)))
-        length = norm(solved.x).astype(float)
-        amplified = ratio(solved.error * length, solved.residuals.astype(float) * np.sqrt(n))
-        moved = norm(rounding(lin) * np.abs(solved.x)).astype(float)
-        found = (ratio(moved, length), amplified, ratio(moved, norm(lin.u).astype(float)))
-        return cls(xi, solved.x, *(np.where(solved.converged, x, np.inf) for x in found))
+        xi = random_signs(lin.u)
+        part = 1 / (4 * np.sqrt(xi[0].size))
+        found = SystemSolution.of(lin, xi, residual_tol=part)
+        moved = norm(rounding(lin) * np.abs(found.x)).astype(float)
+        stated = (
+            ratio(moved, found.length), found.amplified, ratio(moved, norm(lin.u).astype(float))
+        )
+        solved = found.left <= part * norm(xi).astype(float)
+        return cls(xi, found.x, *(np.where(solved, x, np.inf) for x in stated))
 
     def curved(self, lin: StepLinearization) -> Array:
         """Whether some value of G(u + t x) is far from that of G(u) + t ξ, t = 64 s."""
@@ -242,23 +252,24 @@ def rounding(lin: StepLinearization) -> Array:
     sizes, x = magnitudes(lin.step), abs(lin.u)
     steepest = trait(lin.step.problem.potential, "sup_second")
     if not np.isfinite(steepest):
-        return np.full_like(x, np.finfo(x.dtype).eps * lin.step.steepness * x.max())
+        most = per_image(largest(x), x)
+        return np.finfo(x.dtype).eps * x.dtype.type(lin.step.steepness) * most + 0 * x
     terms = sizes.data_gradient(x) + x.dtype.type(steepest) * sizes.field.value(x)
     return np.finfo(x.dtype).eps * terms
 
 
 def _solved(lin: StepLinearization, b: Array, **tolerance: float) -> SolverResult | None:
-    """J x = b by the methods of the adjoint state; None where they break down or b is infinite."""
-    if not np.isfinite(b).all():
-        return None
+    """J x = b; None where all methods break down, or the first does on more than one image."""
     for method, given in methods(lin.step):
         preconditioner = given.pop("preconditioner", None)
         with suppress(BreakdownError):
             result = solve_adjoint(
                 lin.transposed, b, method=method, max_iterations=MAX_ITERATIONS,
-                preconditioner=preconditioner, options=given, **tolerance,
+                preconditioner=preconditioner, options={**given, "probe": False}, **tolerance,
             )
             return result._replace(x=lin.step.tau * result.x)
+        if len(b) > 1:
+            break
     return None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from refimpl.arrays import Array, as_images, count, per_image, shown
 from refimpl.engine import Step, StepLinearization, as_step
-from refimpl.equilibrium.adjoint import solve_adjoint
+from refimpl.equilibrium.adjoint import KRYLOV, solve_adjoint
 from refimpl.equilibrium.errors import USEFUL, SystemSolution, rounding
 from refimpl.equilibrium.tolerances import chosen_tolerance
 from refimpl.kernels.vectors import norm
@@ -133,6 +133,8 @@ def hypergradient(
     _require(state, "the forward solve", allow_unconverged)
     slope, exact = as_function(loss_gradient, state.x), method != "jacobian_free"
     aim = {"tol": tol} if residual_tol is None else {"residual_tol": residual_tol}
+    if error is not None and method in ("auto", *KRYLOV):
+        options = {"probe": True} | dict(options or {})
     lin = step.linearize(state.x)
     adjoint = solve_adjoint(
         lin, slope(state.x), method=method, max_iterations=max_iterations,
@@ -185,9 +187,10 @@ class AdjointPoint(NamedTuple):
 
 def solution(lin: StepLinearization, b: Array, amplified: Array) -> Array | None:
     """x of J x = b, accurate enough if J⁻¹ amplifies so much, or None."""
-    found = SystemSolution.of(lin, b)
-    found = None if found is None else found.refined(lin, b, amplified)
-    return found.x if found is not None and np.isfinite(found.x).all() else None
+    every = np.ones(len(b), dtype=bool)
+    found = SystemSolution.of(lin, b).refined(lin, b, amplified, every)
+    known = np.isfinite(found.left).all() and np.isfinite(found.x).all()
+    return found.x if known else None
 
 
 def measured(point: AdjointPoint, better: AdjointPoint | None, tol: float | None) -> Hypergradient:

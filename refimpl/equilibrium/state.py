@@ -87,7 +87,8 @@ def reconstruct(
         the result's `method` says what, and whether it fell back on another.
     tol : float, optional
         Relative error ‖u − u*‖ / ‖u‖ to reach for each image; left out: 1e-4, of float32 1e-3. It
-        is proved where G is strongly monotone and that shows enough, else estimated.
+        is proved where G is strongly monotone and that shows enough, else estimated. A u below the
+        rounding errors of u0 is taken as 0.
     residual_tol : float, optional
         In place of `tol`: the relative residual ‖T(u) − u‖ / max(‖u‖, ‖u0‖). It scales with τ, and
         the error, which is then not computed, may be far larger.
@@ -199,8 +200,10 @@ def _to_error(attempt: Attempt, step: Step, u0: Array, tol: float, mu: float) ->
         residuals, history = result.residuals / factor, result.history / factor
         return result._replace(residuals=residuals, history=history)
 
+    least = np.finfo(u0.dtype).eps * norm(u0).astype(float)  # less is 0, as where y = 0
+
     def measure(result: SolverResult, tol: float) -> Measured:
-        return state_error(step, result.x, tol, mu)
+        return state_error(step, result.x, tol, mu, least)
 
     return to_error(run, measure, u0, tol, hop=attempt.method in NEWTON)
 

@@ -52,7 +52,7 @@ class Measured(NamedTuple):
     error : array (N,)
         ‖x − x*‖ / ‖x‖; infinite where nothing is known.
     kind : tuple of N str
-        "proved", "bounded", "estimated" or "unknown".
+        "proved", "estimated" or "unknown".
     corrected : array (N, ...)
         Nearer to x*, if the error is right.
     why : tuple of N str
@@ -63,6 +63,13 @@ class Measured(NamedTuple):
     kind: tuple[str, ...]
     corrected: Array
     why: tuple[str, ...]
+
+    def where(self, images: Array, other: "Measured") -> "Measured":
+        """This for `images`, the other for the rest."""
+        chosen = np.where(per_image(images, self.corrected), self.corrected, other.corrected)
+        kind, why = (np.where(images, *pair).tolist() for pair in zip(self[1::2], other[1::2]))
+        error = np.where(images, self.error, other.error)
+        return Measured(error, tuple(kind), chosen, tuple(why))
 
     @classmethod
     def unknown(cls, x: Array, why: str) -> "Measured":
@@ -109,15 +116,15 @@ def to_error(
         last, result = (result, found), continued(result, run(start, asked), ~going)
         found = measure(result, tol)
         fell = (result.residuals < last[0].residuals) | (2 * found.error < last[1].error)
-    if (found.error > tol).any():
-        found = measure(result, np.inf)
+    if (above := found.error > tol).any():
+        found = found.where(~above, measure(result, np.inf))
     return judged(result, found, tol)
 
 
 def smaller(residuals: Array, error: Array, tol: float) -> Array:
     """The residuals at which errors should be half of `tol`."""
     known = np.isfinite(error)
-    factor = np.clip(tol / (2 * np.where(known, error, 1)), MOST_STEP, LEAST_STEP)
+    factor = np.clip(tol / (2 * np.where(known & (error > 0), error, 1)), MOST_STEP, LEAST_STEP)
     return residuals * np.where(known, factor, UNKNOWN_STEP)
 
 

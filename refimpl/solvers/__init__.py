@@ -14,6 +14,7 @@ its own test; messages call a problem an image. Not here: what the callables com
 
 from refimpl.solvers._fallback import continued, with_fallback
 from refimpl.solvers._progress import ratio
+from refimpl.solvers._systems import random_signs
 from refimpl.solvers.descent import lbfgs, nesterov
 from refimpl.solvers.fixed_point import anderson, picard
 from refimpl.solvers.krylov import bicgstab, cg, gmres
@@ -32,6 +33,7 @@ __all__ = [
     "newton",
     "newton_krylov",
     "picard",
+    "random_signs",
     "ratio",
     "singular_triplet",
     "with_fallback",

@@ -11,10 +11,13 @@ a sweep breaks down or leaves 0.9 of an image's residual, the image goes on with
 `max_iterations` of its own. A correction that does not lower the residual is dropped.
 
 A sweep also says how near to singular P M is, by the smallest Ritz or singular value θ that it saw.
-The error x − x* = (P M)⁻¹ P r is then at most about ‖P r‖ / θ, relative to ‖x‖. BiCGStab sees no θ;
+The error x − x* = (P M)⁻¹ P r is then about ‖P r‖ / θ or less, relative to ‖x‖. BiCGStab sees no θ;
 there θ = ‖P b‖ / (√n ‖x‖), for n entries: then no part of b along a singular vector, if b has them
 all in equal measure, is left in r. With `error_tol` it is this error, not the residual, that ends a
 run: an image whose residual is small enough, but not its error, goes on to a smaller residual.
+
+A weak direction of which b has next to no part shows in no sweep for b. A `probe` sweeps for random
+signs first, which have a part of every direction, and θ is the least of both.
 
 Not here: the recurrences.
 """
@@ -78,15 +81,19 @@ class System(NamedTuple):
         return ratio(norm(r), self.scale)
 
     def error(self, x: Array, r: Array, b: Array, theta: Array) -> Array:
-        """‖P r‖ / (θ ‖x‖), where θ is NaN with that of the module's docstring; (N,) of float64."""
+        """‖P r‖ / (θ ‖x‖), (N,) of float64."""
         rest, size = (norm(y).astype(float) for y in (self.precondition(r), x))
-        theta = theta.astype(float)
-        unseen = np.isnan(theta)
-        if unseen.any():
-            generic = norm(self.precondition(b)) / (np.sqrt(x[0].size) * size)
-            theta = np.where(unseen, generic, theta)
+        theta = self.known(theta, x, b)
         seen = np.isfinite(theta)  # θ is infinite where no sweep ran
         return np.where(seen | (self.scale == 0), ratio(rest, theta * size), np.inf)
+
+    def known(self, theta: Array, x: Array, b: Array) -> Array:
+        """θ, or where it is NaN that of the module's docstring."""
+        theta = theta.astype(float)
+        if not np.isnan(theta).any():
+            return theta
+        right, size = (norm(y).astype(float) for y in (self.precondition(b), x))
+        return np.where(np.isnan(theta), ratio(right, np.sqrt(x[0].size) * size), theta)
 
     def record(self, residual_norm: Array) -> None:
         """Enter ‖r‖ / ‖b‖, after which fewer images may run."""
@@ -129,6 +136,7 @@ def solve(
     remedy: str,
     model: Matvec | None = None,
     error_tol: float | None = None,
+    probe: bool = False,
 ) -> SolverResult:
     """Sweep until the true relative residual of every image is at most `tol`, one value or (N,).
 
@@ -142,7 +150,10 @@ def solve(
     unit = per_image(power_of_two(norm(b)), b)  # so that squares of small b do not vanish
     x, r = _start(M, b / unit, x0, unit)
     system = System(M, P, norm(b / unit), progress)
-    x, error, kind = _swept(system, sweep, x, r, b / unit, model, error_tol)
+    seen = _probed(system, sweep, b, model) if probe else np.full(len(b), np.inf)
+    x, r, theta = _swept(system, sweep, x, r, b / unit, model, seen, error_tol)
+    error = system.error(x, r, b / unit, theta)
+    kind = tuple(np.where(np.isfinite(error), "estimated", "unknown").tolist())
     products = M.products + (model.products if model else 0)
     result = progress.result(x * unit, products=products)._replace(error=error, kind=kind)
     if error_tol is None:
@@ -152,44 +163,70 @@ def solve(
     return result._replace(advice=tuple(advice.tolist())).judged_by_error(error_tol)
 
 
+def _probed(system: System, sweep: Sweep, b: Array, model: Counted | None) -> Array:
+    """θ as random signs ξ show it, solved for to 1 / (4 √n) of ‖ξ‖; 0 where that fails.
+
+    No direction is left out: of n in equal measure, a part left whole would be more.
+    """
+    xi, run = random_signs(b), system.progress
+    progress = Progress(
+        run.solver, xi, 1 / (4 * np.sqrt(xi[0].size)), run.max_iterations, remedy=run.remedy
+    )
+    system = system._replace(progress=progress, scale=norm(xi))
+    unseen = np.full(len(xi), np.inf)
+    x, _, theta = _swept(system, sweep, np.zeros_like(xi), xi, xi, model, unseen, None)
+    return np.where(progress.residuals <= progress.tol, system.known(theta, x, xi), 0)
+
+
+def random_signs(like: Array) -> Array:
+    """±1 at random, the same for every image of a batch."""
+    signs = 2 * np.random.default_rng(0).integers(0, 2, like.shape[1:]) - 1
+    return np.repeat(signs[None].astype(like.dtype), len(like), axis=0)
+
+
 def _swept(
     system: System, sweep: Sweep, x: Array, r: Array, b: Array, model: Counted | None,
-    error_tol: float | None,
-) -> tuple[Array, Array, tuple[str, ...]]:
-    """x after all sweeps, its error, and the kind of that."""
-    progress, theta = system.progress, np.full(len(b), np.inf)
+    theta: Array, error_tol: float | None,
+) -> tuple[Array, Array, Array]:
+    """x, r and θ after all sweeps."""
+    progress = system.progress
     system.record(norm(r))
     if model is not None:
         rough = system._replace(matvec=model, enough=MODEL_TOL)
-        x, r, theta = _refine(rough, sweep, x, r, lambda x: b - system.matvec(x))
+        x, r, seen = _refine(rough, sweep, x, r, lambda x: b - system.matvec(x))
+        theta = least(theta, seen)
         progress.begin_again()
         progress.reopen(system.relative(r))
     fruitless = np.zeros(len(b), dtype=int)
-    error = _tightened(system, x, r, b, theta, error_tol)
+    _tightened(system, x, r, b, theta, error_tol)
     while progress.running.any():
         swept, before = progress.running, system.relative(r)
         correction, seen = sweep(system, r)
-        x, theta = x + correction, np.minimum(theta, seen)
+        x, theta = x + correction, least(theta, np.where(swept, seen, np.inf))
         r = b - system.matvec(x)
         gained = system.relative(r) <= GAIN * before
         fruitless = np.where(swept & ~gained, fruitless + 1, 0)
         progress.stall(fruitless >= FRUITLESS_SWEEPS)
         progress.reopen(system.relative(r))
-        error = _tightened(system, x, r, b, theta, error_tol)
-    known = np.where(np.isnan(theta), "estimated", "bounded")
-    return x, error, tuple(np.where(np.isfinite(error), known, "unknown").tolist())
+        _tightened(system, x, r, b, theta, error_tol)
+    return x, r, theta
+
+
+def least(theta: Array, seen: Array) -> Array:
+    """The smaller θ of two; NaN, which says nothing, where nothing else is known."""
+    return np.where(np.isinf(theta), seen, np.where(np.isinf(seen), theta, np.fmin(theta, seen)))
 
 
 def _tightened(
     system: System, x: Array, r: Array, b: Array, theta: Array, error_tol: float | None
-) -> Array:
-    """The error of x, after which images run on whose residual is small enough and error is not."""
+) -> None:
+    """Images run on whose residual is small enough and error is not."""
+    if error_tol is None:
+        return
     progress, error = system.progress, system.error(x, r, b, theta)
-    if error_tol is not None:
-        factor = np.clip(ratio(np.full_like(error, error_tol), 2 * error), MOST_STEP, LEAST_STEP)
-        above = (error > error_tol) & (progress.residuals <= progress.tol)
-        progress.tighten(above, factor)
-    return error
+    factor = np.clip(ratio(np.full_like(error, error_tol), 2 * error), MOST_STEP, LEAST_STEP)
+    above = (error > error_tol) & (progress.residuals <= progress.tol)
+    progress.tighten(above, factor)
 
 
 def _refine(
@@ -202,7 +239,8 @@ def _refine(
         progress.pause(~modelled)
         unit, size = unit_and_size(r, np.float32)
         correction, seen = sweep(rough._replace(scale=rough.scale / size), unit)
-        d, theta = per_image(size, r) * correction, np.minimum(theta, seen)
+        d = per_image(size, r) * correction
+        theta = least(theta, np.where(modelled, seen, np.inf))
         rest = residual(x + d)
         lower = per_image(modelled & (norm(rest) < norm(r)), r)
         gained = modelled & (norm(rest) <= MODEL_GAIN * norm(r))

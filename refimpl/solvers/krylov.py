@@ -10,8 +10,8 @@ Each works on a batch (N, ...) of systems and stops each on its own relative res
 
 which is that of the x returned, computed with one more product; b = 0 gives x = 0. With
 preconditioning from the right, the residual is that of the original system throughout. The result's
-`error` is a bound on ‖x − x*‖ / ‖x‖ from what the method saw of the spectrum; it is right if b has
-a part along every singular vector that the residual does not hide.
+`error` estimates ‖x − x*‖ / ‖x‖ from what the method saw of the spectrum, mostly from above. It is
+too small where b has next to no part along a weak direction; a `probe` looks for such directions.
 
 Not here: least squares, and the systems themselves (`refimpl.equilibrium.adjoint`).
 """
@@ -36,6 +36,7 @@ def cg(
     max_iterations: int = 1_000,
     model: Matvec | None = None,
     error_tol: float | None = None,
+    probe: bool = False,
 ) -> SolverResult:
     """Solve M x = b by preconditioned conjugate gradients, M symmetric positive definite.
 
@@ -58,6 +59,9 @@ def cg(
         `matvec`, and as many iterations, so P must take both precisions. `products` counts both.
     error_tol : float, optional
         The error ‖x − x*‖ / ‖x‖ to reach for each image; `tol` is then the first residual to try.
+    probe : bool
+        Solve also for random signs, to 1 / (4 √n) of their norm for n entries, which shows every
+        weak direction of M with a probability near 1.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def cg(
     return solve(
         "cg", conjugate_sweep, matvec, b, x0=x0, preconditioner=preconditioner,
         tol=tol, max_iterations=max_iterations, model=model, error_tol=error_tol,
-        remedy="use a preconditioner",
+        probe=probe, remedy="use a preconditioner",
     )
 
 
@@ -87,12 +91,13 @@ def gmres(
     max_iterations: int = 1_000,
     model: Matvec | None = None,
     error_tol: float | None = None,
+    probe: bool = False,
 ) -> SolverResult:
     """Solve M x = b by GMRES(restart), preconditioned from the right.
 
     Parameters
     ----------
-    matvec, b, x0, preconditioner, tol, model, error_tol
+    matvec, b, x0, preconditioner, tol, model, error_tol, probe
         As for `cg`; M and P need not be symmetric.
     restart : int
         Length of a cycle; that many batches are held in memory.
@@ -116,7 +121,7 @@ def gmres(
     return solve(
         "gmres", sweep, matvec, b, x0=x0, preconditioner=preconditioner,
         tol=tol, max_iterations=max_iterations, model=model, error_tol=error_tol,
-        remedy="raise restart or use a preconditioner",
+        probe=probe, remedy="raise restart or use a preconditioner",
     )
 
 
@@ -130,12 +135,13 @@ def bicgstab(
     max_iterations: int = 1_000,
     model: Matvec | None = None,
     error_tol: float | None = None,
+    probe: bool = False,
 ) -> SolverResult:
     """Solve M x = b by BiCGStab, preconditioned from the right.
 
     Parameters
     ----------
-    matvec, b, x0, preconditioner, tol, model, error_tol
+    matvec, b, x0, preconditioner, tol, model, error_tol, probe
         As for `cg`; M and P need not be symmetric.
     max_iterations : int
         Most iterations of an image, each two products.
@@ -158,5 +164,5 @@ def bicgstab(
     return solve(
         "bicgstab", bicgstab_sweep, matvec, b, x0=x0, preconditioner=preconditioner,
         tol=tol, max_iterations=max_iterations, model=model, error_tol=error_tol,
-        remedy="use gmres or a preconditioner",
+        probe=probe, remedy="use gmres or a preconditioner",
     )

@@ -18,7 +18,7 @@ from refimpl.results import BreakdownError, NotConvergedError
 
 Array = np.ndarray
 
-KINDS = ("proved", "bounded", "estimated", "unknown")
+KINDS = ("proved", "estimated", "unknown")
 # Of the gradient: of its error, or of the residual of its system.
 GRADIENT_TOL, RESIDUAL_TOL = 1e-4, 1e-10
 
@@ -102,9 +102,12 @@ def tolerances(tol: float, residual_tol: float | None) -> dict[str, Any]:
 
 def gradient(step, state, task: Task) -> Answer | None:
     """dℓ/dθ at the state, converged or not if the task stops it early; none of a state of NaN."""
-    loss = squared_loss_gradient(state.x, task.target)
-    if not np.isfinite(loss).all():
+    if not np.isfinite(squared_loss_gradient(state.x, task.target)).all():
         return None
+
+    def loss(u: Array) -> Array:
+        return task.looked_at * squared_loss_gradient(u, task.target)
+
     early = task.residual_tol is not None
     on_error = takes_errors() and not early
     options = tolerances(GRADIENT_TOL, None if on_error else RESIDUAL_TOL)

@@ -2,7 +2,7 @@
 
     Jᵀp = ∇ℓ(u*)        dℓ/dθ = −(∂_θ F)ᵀ p
 
-summed over the images; ℓ is the mean over the batch of (u − u†)².
+summed over the images; ℓ is the mean over the batch of m (u − u†)², m = 1 where the loss looks.
 """
 
 from typing import NamedTuple
@@ -32,15 +32,18 @@ class Gradient(NamedTuple):
     own: float
 
 
-def hypergradient(problem, images: list[Dense], zeros: list[Zero], target: Array) -> Gradient:
+def hypergradient(
+    problem, images: list[Dense], zeros: list[Zero], target: Array, looked_at: Array | float = 1.0
+) -> Gradient:
     """dℓ/dθ; what rounding leaves of it is measured, u* and p moved by as much at random."""
-    losses = [2 * (zero.u - goal.ravel()) / target.size for zero, goal in zip(zeros, target)]
+    curved = np.broadcast_to(2 * looked_at / target.size, target.shape[1:]).ravel()
+    losses = [curved * (zero.u - goal.ravel()) for zero, goal in zip(zeros, target)]
     with np.errstate(all="ignore"):
         every = list(zip(images, zeros, losses))
         total = sum(one(problem, d, zero.u, zero.inverse.T @ loss) for d, zero, loss in every)
 
         def off(eps: float, split: bool) -> float:
-            moved = sum(displaced(problem, *three, target.size, eps, split) for three in every)
+            moved = sum(displaced(problem, *three, curved, eps, split) for three in every)
             distance = float(length(moved - total) / length(total))
             return max(distance, eps) if np.isfinite(distance) else np.inf
 
@@ -50,7 +53,7 @@ def hypergradient(problem, images: list[Dense], zeros: list[Zero], target: Array
 
 
 def displaced(
-    problem, d: Dense, zero: Zero, loss: Array, size: int, eps: float, split: bool
+    problem, d: Dense, zero: Zero, loss: Array, curved: Array, eps: float, split: bool
 ) -> Array:
     """The gradient of one image at a state that is rounded, with an adjoint state that is, too."""
     rng = np.random.default_rng(0)
@@ -59,7 +62,7 @@ def displaced(
         return eps * (abs(inverse) @ sizes) * rng.choice([-1, 1], len(sizes))
 
     move = rounded(zero.inverse, d.term_sizes(zero.u)[int(split)])
-    u, loss = zero.u + move, loss + 2 * move / size
+    u, loss = zero.u + move, loss + curved * move
     try:
         inverse = Factors(d.jacobian(u)).inverse()
     except ZeroDivisionError:

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from errors.problems import Array, Rng, Task
+from errors.problems import Array, Rng, Task, blinkered
 from refimpl.images import photograph_crops
 from refimpl.paper.filters import total_variation
 from refimpl.paper.operators import Convolution, DenseBank, Identity, Mask
@@ -31,7 +31,8 @@ def hard_task(seed: int) -> Task:
         methods += ("newton", "lbfgs")
     tol = float(rng.choice(TOLERANCES))
     name = kind.__name__.replace("_", " ")
-    return Task(f"hard {seed}", name, problem, target, str(rng.choice(methods)), tol)
+    task = Task(f"hard {seed}", name, problem, target, str(rng.choice(methods)), tol)
+    return blinkered(task, seed)
 
 
 def one_pixel_missing_at_an_edge(rng: Rng) -> Drawn:

@@ -104,7 +104,7 @@ class Judgement(NamedTuple):
     def too_small(self) -> bool:
         """Whether a bound is below the truth, by more than rounding unless it is proved."""
         slack = 0.0 if self.stated == "proved" else self.rounding
-        bound = self.stated in ("proved", "bounded") and self.zero == "zero"
+        bound = self.stated == "proved" and self.zero == "zero"
         return bound and self.truth > self.error + slack
 
 
@@ -146,7 +146,9 @@ def judge_gradient(
     worst = min(("none", "open", "zero").index(zero.kind) for zero in zeros)
     kind, truth, rounding, own = ("none", "open", "zero")[worst], np.nan, np.inf, np.inf
     if kind == "zero":
-        right, rounding, own = gradients.hypergradient(task.problem, images, zeros, task.target)
+        right, rounding, own = gradients.hypergradient(
+            task.problem, images, zeros, task.target, task.looked_at
+        )
         rounding = max(rounding, WELL_BELOW * own)
         truth = away(answer.value, right) if answer.value.size else np.nan
     sure = all(state.regular for state in states) and WELL_BELOW * rounding <= GRADIENT_TOL

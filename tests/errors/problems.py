@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refimpl.paper.operators import BOUNDARIES, block_mask
+from refimpl.paper.operators import BOUNDARIES, Mask, block_mask
 from refimpl.paper.parameters import make_parameters
 from refimpl.paper.potentials import Potential, make_potential
 from refimpl.paper.problem import FieldOfExperts, Problem
@@ -44,6 +44,8 @@ class Task(NamedTuple):
     residual_tol : float, optional
         The tolerance of the residual, where that is to stop the solver instead.
     max_iterations : int, optional
+    looked_at : array like one image of u, optional
+        1 where the loss looks, so that ∇ℓ has no part of the pixels where it is 0.
     """
 
     name: str
@@ -54,6 +56,16 @@ class Task(NamedTuple):
     tol: float
     residual_tol: float | None = None
     max_iterations: int | None = None
+    looked_at: Array | float = 1.0
+
+
+def blinkered(task: Task, seed: int) -> Task:
+    """Where K is a mask, every other task's loss looks at the pixels that K shows alone."""
+    K, chosen = task.problem.operator, np.random.default_rng([3, seed]).random() < 0.5
+    if not (chosen and isinstance(K, Mask)):
+        return task
+    shown = np.broadcast_to(K.mask, task.target.shape[1:])
+    return task._replace(looked_at=shown.astype(float))
 
 
 def random_task(seed: int) -> Task:
@@ -71,7 +83,8 @@ def random_task(seed: int) -> Task:
         lam, theta = balanced(rng, bank, theta, potential)
     problem = Problem(K, y, FieldOfExperts(bank, potential, theta), float(lam))
     tie = "tied" if problem.tied else "untied"
-    return Task(f"random {seed}", f"{potential.name}, {tie}", problem, u, *stop(rng, problem.tied))
+    kind = f"{potential.name}, {tie}"
+    return blinkered(Task(f"random {seed}", kind, problem, u, *stop(rng, problem.tied)), seed)
 
 
 def stop(rng: Rng, tied: bool) -> tuple[str, float, float | None, int | None]:
