@@ -225,6 +225,31 @@ def test_log_cosh_of_float32_keeps_its_digits():
     assert np.all(np.abs(phi - truth) <= 12 * np.finfo(np.float32).eps * truth)
 
 
+def test_the_lorentzian_of_float32_keeps_its_digits():
+    """Each of z², 1 + z², the quotient and two products rounds once; the logarithm ten times.
+
+    Near |z| = 1, where σ′ = 2 (2q - 1) q vanishes, its error is one of 1. z² of 1e19 overflows.
+    """
+    sizes = np.concatenate([10.0 ** np.linspace(-15, 18, 4001), np.linspace(0, 12, 8001)])
+    z = np.concatenate([sizes, -sizes]).astype(np.float32).reshape(-1, 1, 1, 1)
+    one, zero = np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32)
+    lorentzian, eps = make_potential("lorentzian"), np.finfo(np.float32).eps
+    truth = z.astype(float)
+    s, phi = kernels.field(z, one, one, zero, one[0, 0, 0], kernels.LORENTZIAN, 0.0, True)
+    sigma = lorentzian.derivative(truth)
+    assert np.all(np.abs(s - sigma) <= 5 * eps * np.abs(sigma))
+    alone, _ = kernels.field(z, one, one, zero, one[0, 0, 0], kernels.LORENTZIAN, 0.0, False)
+    assert np.array_equal(s, alone)
+    d = slopes(z, one, zero, lorentzian)
+    bent, q = lorentzian.second_derivative(truth).ravel(), (1 / (1 + truth**2)).ravel()
+    assert np.all(np.abs(d.ravel() - bent) <= 5 * eps * (np.abs(bent) + q))
+    value = lorentzian.value(truth).ravel()
+    assert phi.dtype == np.float32 and np.all(np.abs(phi - value) <= 12 * eps * value + 1e-37)
+    huge = np.full((1, 1, 1, 1), 1e30, np.float32)
+    _, phi = kernels.field(huge, one, one, zero, one[0, 0, 0], kernels.LORENTZIAN, 0.0, True)
+    assert abs(phi[0] - 60 * np.log(10)) <= 12 * eps * phi[0]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @potentials
 def test_compiled_potentials_do_not_hide_nan(potential, dtype):

@@ -10,9 +10,9 @@ Adding 1.5·2^52 to x / ln 2 rounds it to n in the low bits of the sum, and 2^n 
 moved to the exponent. All functions keep relative accuracy down to the smallest normal numbers,
 but for sech² x, which stays at 4e-304 beyond |x| = 350 (in float32 at 7e-35 beyond 40).
 
-Rows of float32 go through the same formulas in float64, except those of log cosh, which take much
-of a field's time: tanh has a shorter polynomial of its own with sech², alone a continued fraction,
-and log cosh a shorter series.
+Rows of float32 go through the same formulas in float64, except those of log cosh and of the
+Lorentzian, which take much of a field's time: tanh has a shorter polynomial of its own with sech²,
+alone a continued fraction, and the logarithms have a shorter series.
 """
 
 import math
@@ -45,6 +45,12 @@ LARGEST_SINGLE = np.float32(40.0)
 TAYLOR_SINGLE = tuple(np.float32(1 / math.factorial(n)) for n in range(2, 8))
 HALF, ONE, TWO, THREE, FOUR = (np.float32(x) for x in (0.5, 1, 2, 3, 4))
 ARTANH_SINGLE = tuple(np.float32(1 / n) for n in (3, 5, 7, 9))
+
+# The bits of √½; from where squares may overflow, and what numbers there are multiplied by.
+HALF_ROOT = np.int64(np.float64(math.sqrt(0.5)).view(np.int64))
+HALF_ROOT_SINGLE = np.int32(np.float32(math.sqrt(0.5)).view(np.int32))
+FAR, SCALE = 2.0**500, 2.0**-520
+FAR_SINGLE, SCALE_SINGLE = np.float32(2.0**60), np.float32(2.0**-66)
 
 # Lambert's fraction of tanh y to its seventh term; beyond y = 4.6, tanh 2y is 1 in float32.
 LAMBERT_ABOVE = tuple(np.float32(n) for n in (135135, 17325, 378))
@@ -144,14 +150,19 @@ def small_artanh(s):
 
 
 @formula
-def log_cosh_single(x, t):
-    """`log_cosh` of a float32, with artanh(s) = s + s³/3 + … + s⁹/9, whose rest is below 3e-8 s."""
-    size, t = abs(x), abs(t)
-    small = size <= LN2_SINGLE[0]
-    s = (t * t if small else ONE - t) / (TWO - t * t if small else THREE + t)
+def small_artanh_single(s):
+    """artanh(s) = s + s³/3 + … + s⁹/9 for |s| ≤ 0.22, whose rest is below 3e-8 s."""
     s2 = s * s
     c3, c5, c7, c9 = ARTANH_SINGLE
-    a = s + s * s2 * (c3 + s2 * (c5 + s2 * (c7 + s2 * c9)))
+    return s + s * s2 * (c3 + s2 * (c5 + s2 * (c7 + s2 * c9)))
+
+
+@formula
+def log_cosh_single(x, t):
+    """`log_cosh` of a float32."""
+    size, t = abs(x), abs(t)
+    small = size <= LN2_SINGLE[0]
+    a = small_artanh_single((t * t if small else ONE - t) / (TWO - t * t if small else THREE + t))
     return a if small else ((size - LN2_SINGLE[0]) - LN2_SINGLE[1]) + TWO * a
 
 
@@ -166,12 +177,45 @@ def lorentzian(z):
 
 
 @formula
+def lorentzian_single(z):
+    """`lorentzian` of a float32; beyond |z| = 1e19, where z² would overflow, σ is 0 and σ′ -0."""
+    t = z * z
+    q = ONE / (ONE + t)
+    return TWO * z * q, TWO * (q - ONE + q) * q
+
+
+@formula
 def log_one_plus_square(z):
-    """log(1 + z²) = 2 log|z| + log(1 + 1/z²), the second form where |z| > 1."""
-    size = abs(z)
-    if size > 1.0:
-        return 2.0 * math.log(size) + math.log1p(1.0 / size / size)
-    return math.log1p(z * z)
+    """log(1 + z²) = e ln 2 + 2 artanh(m / (2 + m)) where 1 + z² = 2^e (1 + m), √½ ≤ 1 + m < √2.
+
+    For e = 0, m is z² itself, so that small z keep their digits. Beyond |z| = 2^500, where z² might
+    overflow and 1 is nothing beside it, z is divided by 2^520.
+    """
+    far = abs(z) > FAR
+    z = z * SCALE if far else z
+    t = z * z
+    bits = np.float64((0.0 if far else 1.0) + t).view(np.int64)
+    e = (bits - HALF_ROOT) >> np.int64(52)
+    m = np.int64(bits - (e << np.int64(52))).view(np.float64) - 1.0
+    m = t if e == 0 and not far else m
+    n = np.float64(e) + (1040.0 if far else 0.0)
+    phi = n * LN2_HIGH + (n * LN2_LOW + 2.0 * small_artanh(m / (2.0 + m)))
+    return phi if t < math.inf else t  # which is infinite or NaN
+
+
+@formula
+def log_one_plus_square_single(z):
+    """`log_one_plus_square` of a float32: beyond 2^60, z is divided by 2^66."""
+    far = abs(z) > FAR_SINGLE
+    z = z * SCALE_SINGLE if far else z
+    t = z * z
+    bits = np.float32((np.float32(0) if far else ONE) + t).view(np.int32)
+    e = np.int32(bits - HALF_ROOT_SINGLE) >> np.int32(23)
+    m = np.int32(bits - np.int32(e << np.int32(23))).view(np.float32) - ONE
+    m = t if e == 0 and not far else m
+    n = np.float32(e) + (np.float32(132) if far else np.float32(0))
+    phi = n * LN2_SINGLE[0] + (n * LN2_SINGLE[1] + TWO * small_artanh_single(m / (TWO + m)))
+    return phi if t < math.inf else t
 
 
 @formula
@@ -203,6 +247,9 @@ def activate(z, code, parameter):
     elif code == LOG_COSH:
         for j in range(z.size):
             z[j] = tanh_parts(parameter * np.float64(z[j]))[0]
+    elif code == LORENTZIAN and z.itemsize == 4:
+        for j in range(z.size):
+            z[j] = lorentzian_single(np.float32(z[j]))[0]
     elif code == LORENTZIAN:
         for j in range(z.size):
             z[j] = lorentzian(np.float64(z[j]))[0]
@@ -233,6 +280,9 @@ def slope(z, d, code, parameter):
     elif code == LOG_COSH:
         for j in range(z.size):
             d[j] = parameter * tanh_parts(parameter * np.float64(z[j]))[1]
+    elif code == LORENTZIAN and z.itemsize == 4:
+        for j in range(z.size):
+            d[j] = lorentzian_single(np.float32(z[j]))[1]
     elif code == LORENTZIAN:
         for j in range(z.size):
             d[j] = lorentzian(np.float64(z[j]))[1]
@@ -257,6 +307,9 @@ def potential(z, code, parameter):
     elif code == SOFT_SHRINKAGE:
         for j in range(z.size):
             z[j] = 0.5 * shrink(z[j], parameter) * shrink(z[j], parameter)
+    elif code == LORENTZIAN and z.itemsize == 4:
+        for j in range(z.size):
+            z[j] = log_one_plus_square_single(np.float32(z[j]))
     elif code == LORENTZIAN:
         for j in range(z.size):
             z[j] = log_one_plus_square(np.float64(z[j]))

@@ -68,7 +68,7 @@ def part_of(item, bands, high, rows):
 
 @row_function
 def tabled(count):
-    """Columns of a table for so many taps: the next multiple of three."""
+    """Columns of a table for so many taps: the next multiple of seven."""
     return -(-count // TAPS) * TAPS
 
 
