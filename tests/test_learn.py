@@ -17,7 +17,6 @@ from refimpl.paper.problem import Problem
 from refimpl.storage import decoded, encoded, npz_bytes, read_arrays
 from refimpl.training import TrainedModel, load_model, save_checkpoint, train
 from refimpl.training.learn import stalled
-from refimpl.training.normalization import ZeroMean
 
 SIZE = 12
 SHORT = {"crop": SIZE, "max_epochs": 2, "batch_size": 4, "potential": LogCosh(30.0)}
@@ -66,15 +65,6 @@ def test_the_same_seed_gives_the_same_model(tied):
 def test_filters_have_mean_zero(untied):
     for A in (untied.theta.A, untied.theta.C):
         assert np.abs(A.mean(axis=(2, 3))).max() <= 4 * np.finfo(float).eps * np.abs(A).max()
-
-
-def test_mean_zero_is_a_projection():
-    raw, gradient = np.random.default_rng(0).standard_normal((2, 3, 2, 3, 3))
-    zero_mean = ZeroMean()
-    np.testing.assert_allclose(zero_mean.apply(zero_mean.apply(raw)), zero_mean.apply(raw))
-    left = np.vdot(gradient, zero_mean.apply(raw))
-    right = np.vdot(zero_mean.vjp(raw, gradient), raw)
-    assert left == pytest.approx(right, rel=1e-13)
 
 
 @pytest.mark.parametrize("start", ["total_variation", "random"])

@@ -31,6 +31,7 @@ from refimpl.training.objective import (
     squared_loss,
     squared_loss_gradient,
 )
+from refimpl.training.parametrisations import Parametrisation
 
 SHAPE = (1, 7, 6)
 NEWTON = SolverSettings("newton", "cg", 1e-12, 1e-12)
@@ -43,8 +44,8 @@ def problem(images: int = 4, *, solvers: SolverSettings = NEWTON, normalized: bo
     bank = FilterBank(SHAPE, (3, 3, 3), "reflect")
     truth = rng.uniform(size=(images, *SHAPE))
     y = add_noise(truth, 0.1, rng)
-    normalization = Normalization(bank, norm=2.0) if normalized else None
-    model = Model(Identity(SHAPE), bank, make_potential("log_cosh"), 2.0, 0.1, normalization)
+    P = Parametrisation(Normalization(bank, norm=2.0) if normalized else None)
+    model = Model(Identity(SHAPE), bank, make_potential("log_cosh"), 2.0, 0.1, P)
     A = 0.5 * rng.standard_normal(bank.coefficients_shape)
     return Objective(model, truth, y, solvers), make_parameters(A, b=0.1 * rng.standard_normal(3))
 

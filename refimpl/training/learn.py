@@ -29,8 +29,8 @@ from refimpl.results import BreakdownError, NotConvergedError
 from refimpl.training.adam import TrainingSettings
 from refimpl.training.loop import TrainingState, nan_last, run_epochs
 from refimpl.training.model import Model
-from refimpl.training.normalization import ZeroMean
 from refimpl.training.objective import Objective, SolverSettings
+from refimpl.training.parametrisations import Parametrisation, ZeroMean
 from refimpl.training.trained import TrainedModel, as_operator
 
 # Steep enough that flat parts come out flat: with slope 100 test images lost 0.1 to 0.2 dB.
@@ -274,7 +274,8 @@ def objective(
     bank = FilterBank(shape, (F, h, w), model.boundary)
     y = add_noise(operator.matvec(truth), model.noise_level, rng)
     return Objective(
-        Model(operator, bank, model.potential, model.lam, None, ZeroMean()), truth, y, SOLVERS
+        Model(operator, bank, model.potential, model.lam, None, Parametrisation(ZeroMean())),
+        truth, y, SOLVERS,
     )
 
 
