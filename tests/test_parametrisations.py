@@ -11,6 +11,7 @@ from refimpl.training.parametrisations import (
     Cosines,
     Exponential,
     Parametrisation,
+    Scaled,
     ZeroMean,
 )
 from refimpl.verification.checks import taylor
@@ -22,6 +23,7 @@ MAPS = {
     "mean zero": (ZeroMean(), FILTERS),
     "cosines": (Cosines((5, 3)), (3, 2, 14)),
     "exponential": (Exponential(), (4,)),
+    "size": (Scaled(30.0), FILTERS),
     "norm": (Normalization(BANK, norm=2.0), FILTERS),
     "cosines of a norm": (Chain(Cosines((5, 3)), Normalization(BANK)), (3, 2, 14)),
 }

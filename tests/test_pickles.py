@@ -93,7 +93,7 @@ def learned():
     yield "settings", (SolverSettings(), TrainingSettings(3, 0.1, 0.01, batch_size=2, seed=0))
     states = []
     crops = np.clip(u / 8 + 0.5, 0, 1)
-    yield "trained model", ri.train(crops, 0.1, crop=None, max_epochs=1, callback=states.append)
+    yield "trained model", ri.train(crops, 0.1, max_steps=2, callback=states.append)
     yield "training state", states[-1]
     yield "experiments", EXPERIMENTS
 

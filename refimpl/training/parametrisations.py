@@ -2,6 +2,7 @@
 
     ZeroMean      A = Â − mean Â                    flat images have no response
     Cosines       A = Σ_k Â_k B_k                   B the cosine basis but for the constant
+    Scaled        A = s Â                           of size 1, whatever the size of A
     Exponential   w = exp ŵ, γ = exp γ̂              positive, and moved by factors
     Chain         P = outer ∘ inner
 
@@ -93,6 +94,35 @@ class Cosines:
     def _basis(self, dtype: np.dtype) -> Array:
         h, w = self.size
         return cosine_filters((h, w)).reshape(h * w - 1, h * w).astype(dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A = s Â: steps of one size are in proportion to s.
+
+    Attributes
+    ----------
+    scale : float
+        s > 0.
+    """
+
+    scale: float
+
+    def apply(self, raw: Array) -> Array:
+        """s Â."""
+        return self.scale * raw
+
+    def jvp(self, raw: Array, d: Array) -> Array:
+        """s d."""
+        return self.scale * d
+
+    def vjp(self, raw: Array, gradient: Array) -> Array:
+        """s g."""
+        return self.scale * gradient
+
+    def inverse(self, value: Array) -> Array:
+        """A / s."""
+        return value / self.scale
 
 
 class Exponential:
