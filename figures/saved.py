@@ -4,7 +4,7 @@ from pathlib import Path
 
 from figures.train import run_path
 from refimpl.experiments import EXPERIMENTS, METHODS, Run, load_run
-from refimpl.training.adam import nan_last
+from refimpl.training.loop import nan_last
 
 
 def saved_runs(output: Path, name: str, *, parameters: bool = False) -> dict[str, Run]:

@@ -15,12 +15,13 @@ def test_masks_are_drawn_for_each_image():
 
     class Spy(RandomMask):
         def __call__(self, rng, image_shape):
-            seen.append(super().__call__(rng, image_shape).mask)
-            return super().__call__(rng, image_shape)
+            operator = super().__call__(rng, image_shape)
+            seen.append(operator.mask)
+            return operator
 
     model = run(operator=Spy(0.3), noise_level=0.05, max_steps=5)
     assert len({mask.tobytes() for mask in seen}) == len(seen) > 5 * 4
-    assert losses(run(operator=0.3, noise_level=0.05, max_steps=5))[-1] < 1.05 * losses(model)[-1]
+    assert losses(run(operator=0.3, noise_level=0.05, max_steps=5)) == losses(model)
 
 
 def test_interrupting_keeps_the_best():

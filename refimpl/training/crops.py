@@ -119,9 +119,12 @@ class Task:
 
     def _objective(self, K: LinearOperator, u: Array, rng: np.random.Generator) -> Objective:
         bank = FilterBank(u.shape[1:], self.filters, self.boundary)
-        model = Model(K, bank, self.potential, self.lam, None, self.parametrisation)
         y = K.matvec(u) + self.noise_level * rng.standard_normal((len(u), *K.range_shape))
-        return Objective(model, *(x.astype(self.precision) for x in (u, y)), self.solvers)
+        # An operator of one's own may have no other precision than its own.
+        precision = self.precision if hasattr(K, "astype") else u.dtype
+        K = K.astype(np.dtype(precision)) if hasattr(K, "astype") else K
+        model = Model(K, bank, self.potential, self.lam, None, self.parametrisation)
+        return Objective(model, u.astype(precision), y.astype(precision), self.solvers)
 
 
 @dataclass(frozen=True)

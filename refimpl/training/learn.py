@@ -170,16 +170,11 @@ def train(
     course = course_of(task, given, tests, crop, seed, evaluate_every, model.value_range)
     if anew:
         model = replace(model, theta=strongest_start(course, model.theta))
-    task = task_of(model, task.operator_of, trained, precision)
-    course = replace(course, task=task, held_out=task.around(course.held_out),
-                     test=task.around(course.test))  # fmt: skip
+    course = sized(course, model, trained)
     if not tied and model.theta.tied:
-        # Untied with C = A (E7), the fixed points are those of the tied model, which are easier.
-        found = course.looked_at(course.held_out, task.parametrisation.inverse(model.theta))
-        course = replace(course, first=None if found is None else found[2])
-        model = model.untie()
+        course, model = untied(course, model)
     result = descend(
-        course, task.parametrisation.inverse(model.theta), settings, resume=resume,
+        course, course.task.parametrisation.inverse(model.theta), settings, resume=resume,
         callback=partial(told, callback), watch=watch, interruptible=True,
     )  # fmt: skip
     return finished(model, course, result)
@@ -206,6 +201,20 @@ def course_of(
         steps, value_range, {},
     )  # fmt: skip
     return replace(course, reference=total_variation_psnr(course))
+
+
+def sized(course: FreshCrops, model: TrainedModel, trained: tuple[str, ...]) -> FreshCrops:
+    """The course whose parametrisation knows the size of the filters that training begins with."""
+    task = task_of(model, course.task.operator_of, trained, course.task.precision)
+    held_out, test = map(task.around, (course.held_out, course.test))
+    return replace(course, task=task, held_out=held_out, test=test)
+
+
+def untied(course: FreshCrops, model: TrainedModel) -> tuple[FreshCrops, TrainedModel]:
+    """The model with C = A (E7), and its fixed points, easier to find while it is tied."""
+    raw = course.task.parametrisation.inverse(model.theta)
+    found = course.looked_at(course.held_out, raw)
+    return replace(course, first=None if found is None else found[2]), model.untie()
 
 
 def finished(model: TrainedModel, course: FreshCrops, result: TrainingResult) -> TrainedModel:
