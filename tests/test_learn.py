@@ -231,8 +231,8 @@ def test_a_potential_of_ones_own_trains_and_is_not_saved(tmp_path):
 def test_a_run_that_has_stopped_improving_says_so():
     model = run(max_steps=200, learning_rate=1e-9, start="total_variation", filters=(2, 3, 3),
                 window=2, drops=1)  # fmt: skip
-    words = "converged: the loss improved by less than 0.10% in 10 steps, after 1 lower learning "
-    assert model.ended.startswith(f"{words}rates, to number 20") and len(model.records) == 5
+    words = "the loss fell by less than 0.10% in the last 10, after 1 lower learning rates"
+    assert model.ended.startswith(f"converged after 20 steps: {words}") and len(model.records) == 5
 
 
 def test_a_run_that_ends_below_total_variation_says_so(caplog):

@@ -224,9 +224,9 @@ class _Run:
         """Why no further epoch is run, or "", and whether because training has converged."""
         s, (number, unit) = self.settings, self.course.unit
         if self._plateaus(progress) > s.drops:
-            window = f"the loss improved by less than {s.tol:.2%} in {number * s.window} {unit}"
+            window = f"the loss fell by less than {s.tol:.2%} in the last {number * s.window}"
             times = f", after {s.drops} lower learning rates" if s.drops else ""
-            return f"converged: {window}{times}, to number {number * progress.epoch}", True
+            return f"converged after {number * progress.epoch} {unit}: {window}{times}", True
         if progress.adam.reduction <= SMALLEST_REDUCTION:
             return "not converged: failed solves have halved the learning rate ten times", False
         if progress.epoch >= s.epochs:
