@@ -298,6 +298,47 @@ def _sync(directory: Path) -> None:
             os.close(handle)
 
 
+@contextlib.contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Keep other processes from writing what `path` names, until the block ends.
+
+    The lock is on a file beside it, which says who has it. The system gives it up when its process
+    ends, in whatever way: what a killed one left is taken over. Not on Windows.
+
+    Raises
+    ------
+    ValueError
+        If another process has it, with its number.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    path = as_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.refimpl-lock")
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            given_up = os.fstat(file.fileno()).st_nlink == 0  # and another may have begun
+        except OSError:
+            given_up = True
+        if given_up:
+            file.seek(0)
+            raise ValueError(
+                f"{path}: process {file.read().strip() or 'unknown'} is writing it; wait until it "
+                "has ended, or choose another name"
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {_host()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def remove_parts(directory: Path | str) -> None:
     """Remove the temporary files of writers on this machine that were killed."""
     for path in Path(directory).glob(".*.refimpl-part"):

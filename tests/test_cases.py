@@ -121,7 +121,7 @@ def test_frozen_norm_fails_the_comparison_with_autodiff():
 
     case = make_case("log_cosh", norm=0.8)
     model, theta = build_model(case), raw_parameters(case)
-    model.normalization.derivative = "frozen"
+    model.parametrisation.filters.derivative = "frozen"
     lin = model.step(theta, case.arrays["y"]).linearize(case.arrays["u"])
     frozen = model.pull_back(theta, lin.params_vjp(case.arrays["w"])).A
     exact = oracle_outputs(case)["vjp_A"]

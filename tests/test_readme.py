@@ -156,7 +156,7 @@ def test_first_example_is_short_and_denoises(capsys):
 
 def test_training_example_trains_saves_and_denoises(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shorter = TRAINING.replace("noise_level=0.1)", "noise_level=0.1, max_epochs=1)")
+    shorter = TRAINING.replace("noise_level=0.1)", "noise_level=0.1, max_steps=25)")
     names, out = run(shorter.replace(".train  ", ".train[:2]  "), capsys)
     assert shorter != TRAINING and len(names["model"].records) == 2
     assert float(out) > 22  # the data have 20

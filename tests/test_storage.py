@@ -34,7 +34,7 @@ def small_model():
 
 def small_state():
     x, images = np.arange(3.0), np.ones((1, 1, 2, 2))
-    return TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f")
+    return TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f", x)
 
 
 WRITERS = {
@@ -307,6 +307,21 @@ def test_parts_of_writers_that_are_gone_are_removed(old):
         (old / name).write_bytes(b"half")
     storage.write_file(old / "a", b"old a")
     assert {name: (old / name).exists() for name in parts} == parts
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of the system")
+def test_one_process_writes_at_a_time_and_what_a_dead_one_left_is_taken_over(tmp_path):
+    path, lock = tmp_path / "run.npz", tmp_path / ".run.npz.refimpl-lock"
+    lock.write_text("4194304 on elsewhere")
+    with storage.locked(path):
+        assert lock.read_text().startswith(f"{os.getpid()} on ")
+        with pytest.raises(ValueError, match=f"run.npz: process {os.getpid()} on .* is writing it"):
+            with storage.locked(path):
+                pass
+    with storage.locked(path), pytest.raises(KeyError):
+        with storage.locked(tmp_path / "other.npz"):
+            raise KeyError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_digest_tells_settings_and_data_apart_and_keeps_no_address():

@@ -23,6 +23,7 @@ from refimpl.experiments.setup import TOTAL_VARIATION_NORM
 from refimpl.paper.operators.banks import Analysis
 from refimpl.training.normalization import Normalization
 from refimpl.training.objective import Objective, SolverSettings
+from refimpl.training.parametrisations import Parametrisation
 
 PRESETS = tuple(
     f"conv-denoising-{size}-{start}" for size in ("3x3", "11x11") for start in ("random", "tv")
@@ -78,7 +79,7 @@ def compare(experiment: Experiment) -> dict[str, np.ndarray]:
 def objective(setup: Setup, derivative: str) -> Objective:
     """The loss of the training image as a function of Â, differentiated in one of two ways."""
     normalization = Normalization(setup.model.bank, derivative, norm=TOTAL_VARIATION_NORM)
-    model = replace(setup.model, normalization=normalization)
+    model = replace(setup.model, parametrisation=Parametrisation(normalization))
     return Objective(model, setup.images.train, setup.y, SOLVERS)
 
 

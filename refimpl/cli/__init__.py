@@ -6,6 +6,7 @@
     refimpl crosscheck MODULE:OBJECT   hold a backend against the reference
     refimpl compare CASE_DIR OUTPUTS   hold outputs from a file against the reference
     refimpl experiment NAME | --list   train one preset
+    refimpl train DIR -o M.npz         train a regulariser on photographs
     refimpl data                       the data sets there are
 
 Exit codes: 0; 1 if a check failed, a backend disagrees or a solve did not converge; 2 for bad
@@ -36,6 +37,7 @@ from refimpl.cli.common import (
 )
 from refimpl.cli.crosschecks import add_compare, add_crosscheck
 from refimpl.cli.experiment_command import add_experiment
+from refimpl.cli.train_command import add_train
 
 __all__ = ["BadInputError", "main", "make_parser", "write_json"]
 
@@ -83,6 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_oracle(commands)
     add_experiment(commands)
+    add_train(commands)
     add_crosscheck(commands)
     add_compare(commands)
     data = add_command(

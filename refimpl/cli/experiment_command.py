@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from refimpl.cli.common import (
@@ -64,6 +64,16 @@ def run_experiment(options: argparse.Namespace) -> int:
 
 def _train(experiment, method: str, folder: Path, resume: bool) -> int:
     """Train one preset in one way into folder/method; the tied one first where it is the start."""
+    from refimpl.storage import locked
+
+    with ExitStack() as stack:
+        with input_errors():
+            stack.enter_context(locked(folder / method / "run.npz"))
+        return _train_alone(experiment, method, folder, resume)
+
+
+def _train_alone(experiment, method: str, folder: Path, resume: bool) -> int:
+    """The same, once no other process writes there."""
     from refimpl.experiments import run, save_run, summarize
     from refimpl.results import BreakdownError, NotConvergedError
 

@@ -302,14 +302,16 @@ def anderson(
 
 
 def newton_krylov(
-    step: Step, u0: Array, *, tol: float, max_iterations: int = 100, restart: int = 30,
-    preconditioner: str | None = None, callback: Callback | None = None,
+    step: Step, u0: Array, *, tol: float, max_iterations: int = 100,
+    max_products: int | None = None, restart: int = 30, preconditioner: str | None = None,
+    callback: Callback | None = None,
 ) -> SolverResult:
     """Newton's method on G(u) = 0 with safeguarded slopes, directions by GMRES."""
     return solvers.newton_krylov(
-        step.linearize, u0, step=step.tau, tol=tol, max_iterations=max_iterations, restart=restart,
-        safeguard=_safeguard, preconditioner=_builder(step, u0, preconditioner),
-        precision=step.rough.dtype, callback=callback,
+        step.linearize, u0, step=step.tau, tol=tol, max_iterations=max_iterations,
+        max_products=max_products, restart=restart, safeguard=_safeguard,
+        preconditioner=_builder(step, u0, preconditioner), precision=step.rough.dtype,
+        callback=callback,
     )
 
 
@@ -336,13 +338,15 @@ def lbfgs(
 
 def newton(
     step: TiedStep, u0: Array, *, tol: float, max_iterations: int = 100,
-    preconditioner: str | None = None, callback: Callback | None = None,
+    max_products: int | None = None, preconditioner: str | None = None,
+    callback: Callback | None = None,
 ) -> SolverResult:
     """Newton's method on E with safeguarded slopes, directions by conjugate gradients."""
     return solvers.newton(
         step.linearize, u0, step=step.tau, tol=tol, max_iterations=max_iterations,
-        safeguard=_safeguard, preconditioner=_builder(step, u0, preconditioner),
-        precision=step.rough.dtype, callback=callback,
+        max_products=max_products, safeguard=_safeguard,
+        preconditioner=_builder(step, u0, preconditioner), precision=step.rough.dtype,
+        callback=callback,
     )
 
 

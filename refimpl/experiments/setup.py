@@ -26,8 +26,9 @@ from refimpl.paper.operators.convolution import diagonal_kernel
 from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import make_potential
 from refimpl.training.model import Model
-from refimpl.training.normalization import Normalization, ZeroMean
+from refimpl.training.normalization import Normalization
 from refimpl.training.objective import Objective
+from refimpl.training.parametrisations import ZeroMean
 
 # Difference filters on a large image have this norm: ‖(∂₁, ∂₂)‖² → 8.
 TOTAL_VARIATION_NORM = np.sqrt(8.0)

@@ -107,7 +107,7 @@ def choose_weighted(values: list, weights: np.ndarray, rng: np.random.Generator)
 def kept_file(folder: Path, name: str, rng: np.random.Generator) -> None:
     """A model, a run or a checkpoint, seldom under the name of another."""
     w, x, images = world(), np.arange(3.0), world().batch
-    state = TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f")
+    state = TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f", x)
     theta = w.tv.theta
     run = Run({}, ({},), theta, theta, images, images, images, x, x, np.ones(2, bool))
     writers = {

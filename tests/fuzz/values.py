@@ -10,7 +10,7 @@ import refimpl as ri
 
 SHAPE = (9, 8)
 # Parameters that say how long to compute: a large number is a wish, not a fault.
-LENGTHS = ("max_iterations", "max_epochs", "cases", "budget", "time_limit")
+LENGTHS = ("max_iterations", "max_steps", "cases", "budget", "time_limit")
 
 
 @cache
@@ -88,7 +88,7 @@ def fitting() -> dict[str, list]:
         "parameters": [{}, {"slope": 3.0}, {"delta": 1.0}],
         "images": [[w.grey, w.grey], w.batch], "test": [None, [w.grey]], "crop": [8, 4],
         "start": ["cosine", "random", "total_variation", w.model], "filters": [None, (4, 3, 3)],
-        "tied": [True, False], "max_epochs": [0, 1], "batch_size": [16, 1],
+        "tied": [True, False], "max_steps": [0, 1], "batch_size": [16, 1],
         "learning_rate": [0.01], "value_range": [(0.0, 1.0)], "seed": [0, 3],
         "thing": [w.tv.potential, ri.Identity(SHAPE), w.tv.bank],
         "backend": [Backend()], "cases": [1], "precision": ["float64", "float32"],
