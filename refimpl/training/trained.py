@@ -7,8 +7,10 @@ The file is an npz of plain arrays, θ and a JSON text with everything else; not
 Not here: how it is trained (`refimpl.training.learn`).
 """
 
-from dataclasses import asdict, dataclass, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from refimpl.paper.parameters import NAMES, Parameters, make_parameters
 from refimpl.paper.potentials import POTENTIALS, Potential, check_potential, make_potential
 from refimpl.paper.problem import OPERATOR, FieldOfExperts, Problem
 from refimpl.results import NotConvergedError, SolverResult
-from refimpl.storage import as_records, keep, read_kept
+from refimpl.storage import as_records, first_line, keep, read_kept
 
 FORMAT = "refimpl-model/1"
 
@@ -50,6 +52,9 @@ class TrainedModel:
         One for each epoch; number 0 describes the start.
     ended : str
         Why training ended.
+    provenance : dict
+        Where it comes from, in values that JSON has: the names of the training data, seed, command,
+        operator, commit, or whatever its maker wants to be known. Nothing is computed from it.
     """
 
     theta: Parameters
@@ -60,6 +65,7 @@ class TrainedModel:
     value_range: tuple[float, float] = UNIT_RANGE
     records: tuple[dict, ...] = ()
     ended: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         check_potential(self.potential)
@@ -71,6 +77,7 @@ class TrainedModel:
         positive(self.lam, "lam")
         positive(self.noise_level, "noise_level")
         object.__setattr__(self, "value_range", check_range(self.value_range))
+        object.__setattr__(self, "provenance", as_provenance(self.provenance))
 
     def __repr__(self) -> str:
         F, C, h, w = self.theta.A.shape
@@ -157,7 +164,20 @@ class TrainedModel:
         keep(path, FORMAT, text, dict(self.theta.items()))
 
 
-STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended")
+STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended", "provenance")
+
+
+def as_provenance(given: Any) -> dict[str, Any]:
+    """A copy of what JSON makes of a mapping from names to values."""
+    try:
+        found = json.loads(json.dumps(given, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"provenance: {first_line(error)}; expected values that JSON has"
+        ) from error
+    if not isinstance(found, dict):
+        raise TypeError(f"provenance: given {shown(given)}, expected a dict of names and values")
+    return found
 
 
 def load_model(path: Path | str) -> TrainedModel:
@@ -174,6 +194,7 @@ def load_model(path: Path | str) -> TrainedModel:
             raise ValueError(f"{', '.join(sorted(foreign))} not expected")
         theta = make_parameters(data.pop("A"), **data)
         potential = make_potential(text["potential"], **text["potential_parameters"])
+        text.setdefault("provenance", {})  # files of refimpl 0.1 have none
         stated = {name: text[name] for name in STATED}
         stated["records"], stated["ended"] = as_records(stated["records"]), str(stated["ended"])
         return TrainedModel(theta, potential, **stated)
