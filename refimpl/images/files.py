@@ -93,7 +93,8 @@ def read_image(path: Path | str) -> FileImage:
         try:
             image = _tiff(stream) if stream.read(4) in TIFF_MARKS else _by_pillow(stream)
         except (_Refused, Image.DecompressionBombError) as error:
-            why = error if isinstance(error, _Refused) else _too_large("more than that")
+            pillows = _too_large(f"more than {2 * MOST_PIXELS}")  # where Pillow's own error begins
+            why = error if isinstance(error, _Refused) else pillows
             raise ValueError(f"{path}: {why}") from error
         except Exception as error:  # each decoder raises its own types, some of them SyntaxError
             unknown = isinstance(error, UnidentifiedImageError)
@@ -265,6 +266,14 @@ def _white(dtype: np.dtype) -> Any:
     return np.iinfo(dtype).max if dtype.kind in "iu" else dtype.type(1)
 
 
+def file_format(path: Path | str) -> str:
+    """The format that `write_image` writes to a file of this name; ValueError where it has none."""
+    form = WRITTEN.get(Path(path).suffix.lower())
+    if form is None:
+        raise ValueError(f"{path}: expected a name that ends in {', '.join(WRITTEN)}")
+    return form
+
+
 def write_image(path: Path | str, image: Array, like: FileImage | None = None) -> None:
     """Write an image to a file, whole or not at all.
 
@@ -288,10 +297,7 @@ def write_image(path: Path | str, image: Array, like: FileImage | None = None) -
     Integers are the nearest ones, and values beyond black and white become these; a TIFF of floats
     keeps them.
     """
-    form = WRITTEN.get(Path(path).suffix.lower())
-    if form is None:
-        raise ValueError(f"{path}: expected a name that ends in {', '.join(WRITTEN)}")
-    pixels = as_pixels(image, "image")
+    form, pixels = file_format(path), as_pixels(image, "image")
     if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
         raise ValueError(f"image: shape is {pixels.shape}, expected (H, W) or (H, W, 3)")
     if like is None:

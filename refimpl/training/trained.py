@@ -17,14 +17,13 @@ import numpy as np
 from refimpl.arrays import Array, as_images, positive, shown
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
-from refimpl.images import UNIT_RANGE, rescale
-from refimpl.images.pixels import as_batch_of_images
+from refimpl.images import UNIT_RANGE
 from refimpl.images.sets import check_range
 from refimpl.paper.operators import BOUNDARIES, FilterBank, Identity, LinearOperator
 from refimpl.paper.parameters import NAMES, Parameters, make_parameters
 from refimpl.paper.potentials import POTENTIALS, Potential, check_potential, make_potential
 from refimpl.paper.problem import OPERATOR, FieldOfExperts, Problem
-from refimpl.results import NotConvergedError, SolverResult
+from refimpl.results import SolverResult
 from refimpl.storage import as_records, first_line, keep, read_kept
 
 FORMAT = "refimpl-model/1"
@@ -87,6 +86,17 @@ class TrainedModel:
             f"{tie}, noise level {self.noise_level:g}, {epochs} epochs)"
         )
 
+    @property
+    def channels(self) -> int:
+        """How many channels the filters act on; with one, each channel is an image of its own."""
+        return self.theta.A.shape[1]
+
+    @property
+    def unit_noise_level(self) -> float:
+        """ε where black is 0 and white is 1."""
+        low, high = self.value_range
+        return self.noise_level / (high - low)
+
     def problem(self, y: Array, operator: LinearOperator | None = None) -> Problem:
         """The problem of data `y` with this regulariser, in the precision of y.
 
@@ -119,29 +129,29 @@ class TrainedModel:
         """
         return reconstruct(make_step(self.problem(y, operator)), tol=tol)
 
-    def denoise(self, image: Array, channel_axis: int | None = None) -> Array:
-        """One noisy image as `skimage.restoration` takes it, white at 1, with its noise removed.
+    def at(self, noise_level: float) -> "TrainedModel":
+        """The model for data of another noise level, in the unit of `value_range`.
 
-        The noise should be of the level that the model was trained for. A model of grey images
-        takes each channel of a colour image by itself.
-
-        Raises
-        ------
-        NotConvergedError
-            If no reconstruction is found.
+        With s = ε₀/ε, the model of ε₀ on s y has u ↦ s u for its result: A ↦ s A, C ↦ s C and
+        λ ↦ s² λ (all of G, times s). For K = I, s y has the noise ε₀, and edges s times as high.
         """
-        y, restore = as_batch_of_images(image, channel_axis)
-        apart = self.theta.A.shape[1] == 1
-        y = y.swapaxes(0, 1) if apart else y
-        result = self.reconstruct(rescale(y, UNIT_RANGE, self.value_range).astype(y.dtype))
-        if not result.all_converged:
-            raise NotConvergedError(f"denoise: {result.message}")
-        u = rescale(result.x, self.value_range, UNIT_RANGE)
-        return restore(u.swapaxes(0, 1) if apart else u)
+        s = self.noise_level / positive(noise_level, "noise_level")
+        scaled = {name: s * x for name, x in self.theta.items() if name in ("A", "C")}
+        theta = replace(self.theta, **scaled)
+        return replace(self, theta=theta, lam=s**2 * self.lam, noise_level=noise_level)
 
     def untie(self) -> "TrainedModel":
         """The same field, with C = A a parameter of its own (E7), to train from."""
         return replace(self, theta=self.theta.untie())
+
+    def plot(self) -> Any:
+        """A matplotlib figure: filters by weight, training curve, a photograph before and after.
+
+        In a notebook it is shown; `model.plot().savefig("model.png")` keeps it.
+        """
+        from refimpl.training.portrait import portrait
+
+        return portrait(self)
 
     def save(self, path: Path | str) -> None:
         """Write the model to one npz file, whole or not at all.
@@ -180,7 +190,7 @@ def as_provenance(given: Any) -> dict[str, Any]:
     return found
 
 
-def load_model(path: Path | str) -> TrainedModel:
+def read_model(path: Path | str) -> TrainedModel:
     """Read what `TrainedModel.save` wrote; nothing in the file is executed.
 
     Raises
