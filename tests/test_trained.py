@@ -53,3 +53,9 @@ def test_a_file_of_a_newer_format_asks_for_a_newer_refimpl(given, newer, tmp_pat
     with pytest.raises(ValueError, match="expected 'refimpl-model/1'") as caught:
         load_model(path)
     assert str(caught.value).endswith("a newer refimpl wrote it, update refimpl)") == newer
+
+
+@pytest.mark.parametrize("level", [0, -1, None, "0.1", np.nan, 1e-301, 1e300])
+def test_noise_levels_that_no_model_can_be_scaled_to_are_refused(level):
+    with pytest.raises(ValueError, match="noise_level: given"):
+        MODEL.at(level)

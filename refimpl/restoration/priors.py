@@ -81,7 +81,7 @@ def find_prior(
     """
     if model is None:
         model = "tied" if "tied" in families() else TOTAL_VARIATION
-    if model == TOTAL_VARIATION:
+    if isinstance(model, str) and model == TOTAL_VARIATION:
         return None
     if isinstance(model, (str, Path)):
         model = find_model(model, channels, noise_level)

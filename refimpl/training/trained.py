@@ -28,6 +28,9 @@ from refimpl.storage import as_records, first_line, keep, read_kept
 
 FORMAT = "refimpl-model/1"
 
+# Between the noise of a model and that of data.
+MOST_SCALE = 1e6
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedModel:
@@ -136,6 +139,11 @@ class TrainedModel:
         λ ↦ s² λ (all of G, times s). For K = I, s y has the noise ε₀, and edges s times as high.
         """
         s = self.noise_level / positive(noise_level, "noise_level")
+        if not 1 / MOST_SCALE <= s <= MOST_SCALE:
+            raise ValueError(
+                f"noise_level: given {shown(noise_level)}, the model's is {self.noise_level:g}, "
+                f"expected one that differs by a factor of at most {MOST_SCALE:g}"
+            )
         scaled = {name: s * x for name, x in self.theta.items() if name in ("A", "C")}
         theta = replace(self.theta, **scaled)
         return replace(self, theta=theta, lam=s**2 * self.lam, noise_level=noise_level)
