@@ -90,12 +90,11 @@ def fitting() -> dict[str, list]:
         "start": ["cosine", "random", "total_variation", w.model], "filters": [None, (4, 3, 3)],
         "tied": [True, False], "max_epochs": [0, 1], "batch_size": [16, 1],
         "learning_rate": [0.01], "value_range": [(0.0, 1.0)], "seed": [0, 3],
-        "model": [None, "tv", w.model], "reconstruct.model": [None],
-        "thing": [w.tv.potential, ri.Identity(SHAPE), w.tv.bank],
-        "backend": [Backend()], "cases": [1], "precision": ["float64", "float32"],
-        "stages": [None, ["apply"]], "only": [None, {"operator": "identity"}],
-        "time_limit": [1.0], "budget": [0.2], "out": [None], "on_verdict": [None],
-        "case": [ri.verification.crosscheck.random_case(0, size=(4, 3))],
+        "model": [None, "tv", w.model], "reconstruct.model": [None], "backend": [Backend()],
+        "thing": [w.tv.potential, ri.Identity(SHAPE), w.tv.bank], "cases": [1],
+        "precision": ["float64", "float32"], "stages": [None, ["apply"]], "time_limit": [1.0],
+        "only": [None, {"operator": "identity"}], "budget": [0.2], "out": [None],
+        "on_verdict": [None], "case": [ri.verification.crosscheck.random_case(0, size=(4, 3))],
         "outputs": [{"map": w.batch}, {}], "text": ["x"],
     }  # fmt: skip
 
