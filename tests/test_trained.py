@@ -9,7 +9,7 @@ from refimpl.paper.filters import cosine_filters
 from refimpl.paper.parameters import make_parameters
 from refimpl.paper.potentials import LogCosh
 from refimpl.storage import decoded, encoded, npz_bytes, read_arrays
-from refimpl.training import TrainedModel, load_model
+from refimpl.training import TrainedModel, load_model, shipped
 
 THETA = make_parameters(0.5 * cosine_filters(3), gamma=2.0)
 MODEL = TrainedModel(THETA, LogCosh(30.0), "symmetric", 12.0, 0.1)
@@ -59,3 +59,13 @@ def test_a_file_of_a_newer_format_asks_for_a_newer_refimpl(given, newer, tmp_pat
 def test_noise_levels_that_no_model_can_be_scaled_to_are_refused(level):
     with pytest.raises(ValueError, match="noise_level: given"):
         MODEL.at(level)
+
+
+@pytest.mark.parametrize("name", shipped() or [None])
+def test_models_that_ship_are_small_and_say_where_they_come_from(name):
+    if name is None:
+        pytest.skip("no models ship")
+    model = load_model(name)
+    assert shipped()[name].stat().st_size < 100_000
+    assert {"data", "seed", "command", "commit"} <= model.provenance.keys()
+    assert model.records and name.split("-")[0] == ("tied" if model.theta.tied else "untied")
