@@ -199,17 +199,25 @@ def read_kept(
 
 
 def _text(arrays: dict[str, np.ndarray], format: str) -> dict:
-    """The values in JSON, taken out of the arrays; ValueError if they are of another kind."""
+    """The values in JSON, taken out of the arrays; ValueError if they are of another format."""
     text = decoded(arrays.pop("text"))
     if not isinstance(text, dict):
         raise ValueError(f"its text is a {type(text).__name__}, expected an object")
     given = text.pop("format", None)
     if given != format:
-        known = isinstance(given, str) and given in KINDS
-        raise ValueError(
-            f"it is a {KINDS[given]}" if known else f"its format is {given!r}, expected {format!r}"
-        )
+        raise ValueError(_other_format(given, format))
     return text
+
+
+def _other_format(given: Any, format: str) -> str:
+    """What to say of a file of another format: another kind, a newer one, or none of refimpl's."""
+    if isinstance(given, str) and given in KINDS:
+        return f"it is a {KINDS[given]}"
+    kind, _, number = format.rpartition("/")
+    newer = isinstance(given, str) and re.fullmatch(rf"{re.escape(kind)}/([0-9]{{1,9}})", given)
+    update = newer and int(newer[1]) > int(number)
+    hint = ": a newer refimpl wrote it, update refimpl" if update else ""
+    return f"its format is {given!r}, expected {format!r}{hint}"
 
 
 def as_records(records: Any) -> tuple[dict, ...]:

@@ -135,16 +135,6 @@ def test_any_image_size_and_precision(tied, untied):
     assert repr(tied.problem(y)).startswith("Problem(1 of Identity((1, 40, 17)), lam 10, ")
 
 
-def test_denoise_takes_images_as_they_are(tied):
-    y = add_noise(np.full((1, 1, 20, 15), 0.4), 0.1, np.random.default_rng(0))
-    grey = tied.denoise(y[0, 0])
-    np.testing.assert_array_equal(grey, tied.reconstruct(y).x[0, 0])
-    colour = tied.denoise(np.stack([y[0, 0]] * 3, axis=-1), channel_axis=-1)
-    np.testing.assert_allclose(colour, np.stack([grey] * 3, axis=-1), rtol=1e-12)
-    wide = TrainedModel(tied.theta, tied.potential, tied.boundary, tied.lam, 0.1, (-1.0, 1.0))
-    assert np.abs(wide.denoise(y[0, 0]) - 0.4).max() < np.abs(y - 0.4).max()
-
-
 def test_untying_changes_no_reconstruction(tied):
     y = add_noise(squares(1), 0.1, np.random.default_rng(0))
     both = [model.reconstruct(y, tol=1e-10).x for model in (tied, tied.untie())]
@@ -323,8 +313,6 @@ def test_data_that_a_model_does_not_take(tied):
         tied.problem(np.ones((9, 9)))
     with pytest.raises(TypeError, match="y: dtype is uint8"):
         tied.problem(np.ones((1, 1, 9, 9), np.uint8))
-    with pytest.raises(ValueError, match="channel_axis"):
-        tied.denoise(np.ones((9, 9, 3)))
     with pytest.raises(TypeError, match="operator: given str, expected a linear operator"):
         tied.reconstruct(np.ones((1, 1, 9, 9)), "blur")
     for function in (tied.save, load_model):

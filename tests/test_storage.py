@@ -93,11 +93,11 @@ def test_missing_and_foreign_entries_are_refused_one_by_one(kind, tmp_path):
     path = tmp_path / "file.npz"
     WRITERS[kind](path)
     arrays, text = entries(path)
-    optional = ("b", "weights", "gamma", "parameters_C")
+    optional = ("b", "weights", "gamma", "parameters_C", "provenance")
     for name in arrays.keys() - {"text", *optional}:
         path.write_bytes(storage.npz_bytes({n: x for n, x in arrays.items() if n != name}))
         assert f"{name} is missing" in refusal(READERS[kind], path)
-    for name in text.keys() - {"format"}:
+    for name in text.keys() - {"format", *optional}:
         changed = {k: x for k, x in text.items() if k != name}
         path.write_bytes(storage.npz_bytes(arrays | {"text": storage.encoded(changed)}))
         assert f"{name} is missing" in refusal(READERS[kind], path)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from case_factory import POTENTIALS, make_case
 
+import refimpl as ri
 from fuzz.values import changed_array, choose, misfit, world
 from fuzz.verdicts import command
 from refimpl import cli, storage
@@ -47,7 +48,7 @@ def use_model(folder: Path) -> None:
     """Read a model and denoise with it."""
     model = load_model(folder / "model.npz")
     repr(model)
-    model.denoise(world().grey)
+    ri.denoise(world().grey, 0.1, model=model)
 
 
 READERS = {

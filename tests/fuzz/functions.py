@@ -44,7 +44,7 @@ def public() -> dict[str, Callable]:
     """Every function and class of the face, and what a trained model does."""
     names = [name for name in dir(ri) if callable(getattr(ri, name)) and name not in LEFT_OUT]
     model = world().model
-    methods = {f"model.{m}": getattr(model, m) for m in ("denoise", "reconstruct", "problem")}
+    methods = {f"model.{m}": getattr(model, m) for m in ("at", "reconstruct", "problem")}
     return {name: getattr(ri, name) for name in names} | methods
 
 
