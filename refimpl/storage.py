@@ -75,6 +75,20 @@ def read_arrays(path: Path | str, only: tuple[str, ...] | None = None) -> dict[s
         ) from error
 
 
+def read_array(path: Path | str) -> np.ndarray:
+    """The array of an npy file; ValueError as of `read_arrays`."""
+    path = as_path(path)
+    try:
+        with _regular(path) as file:
+            return _read_array(file, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise ValueError(f"{path}: not readable: {error.strerror or error}") from error
+    except Exception as error:  # tokenize and NumPy raise their own
+        raise ValueError(
+            f"{path}: not a complete npy file of a plain array ({first_line(error)})"
+        ) from error
+
+
 def _regular(path: Path):
     """An open file; a directory, a pipe or a device, which may never end, is an OSError."""
     if not stat.S_ISREG(path.stat().st_mode):

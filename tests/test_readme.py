@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import refimpl as ri
-from refimpl.cli.crosschecks import settings
 from strategies import generator, normal
 
 ROOT = Path(__file__).parents[1]
@@ -179,7 +178,7 @@ def test_experts_of_ones_own_pass_their_check_and_reconstruct(capsys):
 def test_wrong_backend_of_the_readme_is_diagnosed_as_it_says():
     namespace: dict = {}
     exec(BACKEND, namespace)
-    only = settings(re.search(r"--only (\S+)", README)[1])
+    only = re.search(r"--only (\S+)", README)[1]
     options = {"cases": 4, "only": only, "time_limit": 120.0, "budget": 600.0}
     report = ri.crosscheck(namespace["Mine"](), **options)
     first = report.first_wrong

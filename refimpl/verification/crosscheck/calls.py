@@ -39,7 +39,7 @@ class Finding(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What came of one call; nothing at all where the backend raised NotImplementedError.
+    """What came of one call.
 
     Attributes
     ----------
@@ -47,10 +47,13 @@ class Call(NamedTuple):
         By the names of `outputs.npz`; those that can be compared.
     findings : tuple of Finding
         What is wrong whatever the values are.
+    refused : bool
+        Whether the backend raised NotImplementedError: it does not offer that problem.
     """
 
     outputs: dict[str, Array]
     findings: tuple[Finding, ...] = ()
+    refused: bool = False
 
 
 class Worker:
@@ -96,6 +99,8 @@ class Session:
         Relative residual that solved stages are asked for.
     time_limit : float
         Seconds for each call; the first one of a stage, which may compile, gets three times that.
+    only : mapping, optional
+        Settings that every case has.
 
     Raises
     ------
@@ -103,9 +108,17 @@ class Session:
         If the backend offers no stage at all, or is a class that cannot be called.
     """
 
-    def __init__(self, backend: Any, *, precision: str, tol: float, time_limit: float = 10.0):
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        precision: str,
+        tol: float,
+        time_limit: float = 10.0,
+        only: Mapping[str, Any] | None = None,
+    ):
         self.backend = instance(backend) if isinstance(backend, type) else backend
-        self.tol, self.time_limit = tol, time_limit
+        self.tol, self.time_limit, self.only = tol, time_limit, dict(only or {})
         self.dtype = np.dtype(precision)
         self.called: set[str] = set()
         self.hung: set[str] = set()
@@ -146,7 +159,7 @@ class Session:
             return self._hung(stage, limit)
         changed = modified(before, given)
         if isinstance(error, NotImplementedError):
-            return Call({}, changed)
+            return Call({}, changed, refused=True)
         if error is not None:
             return Call({}, (*changed, raised(stage, error)))
         call = checked(result, stage, case, self.dtype)

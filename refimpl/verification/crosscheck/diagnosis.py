@@ -30,6 +30,8 @@ DIAGNOSED = 4
 SECONDS = 20.0
 # Seen directly, these leave nothing to look for in the numbers.
 DECISIVE = ("not_deterministic", "hangs")
+# What a check could not be made of.
+NOT_CHECKED = "not_checked"
 # Seen by calling, but better explained by a cause that predicts all the numbers: a wrong formula
 # may depend on too little without anything being kept.
 DOUBTFUL = ("stale_state", "leaks_between_images")
@@ -89,6 +91,8 @@ def stage_report(
     failed = [r for r in records if r.agrees is False]
     report = measured(stage, records)._replace(failed=len(failed))
     notes = tuple(dict.fromkeys(j.note for r in records for j in r.judgements if j.note))
+    notes += tuple(f"not checked: {f.message}" for f in seen if f.cause == NOT_CHECKED)
+    seen = [f for f in seen if f.cause != NOT_CHECKED]
     if not failed and not seen:
         return report._replace(details=notes[:2])
     seen = [f for r in failed for f in r.findings] + seen
@@ -114,7 +118,8 @@ def measured(stage: str, records: list[Record]) -> StageReport:
     """How many digits agree at the worst case, before anything is said to be wrong."""
     missing = missing_entries(stage, records)
     report = StageReport(stage, CANNOT_JUDGE, len(records), entries_missing=missing)
-    judged = [(r, j) for r in records for j in r.judgements if j.agrees is not None]
+    wrong = [r for r in records if r.agrees is False]
+    judged = [(r, j) for r in wrong or records for j in r.judgements if j.agrees is not None]
     if not judged:
         return report
     worst, j = min(judged, key=lambda pair: pair[1].digits - pair[1].expected_digits)
@@ -132,7 +137,9 @@ def missing_entries(stage: str, records: list[Record]) -> tuple[str, ...]:
     given = {name for r in records for name in r.outputs}
     known = {name: None for r in records for name in output_shapes(stage, r.case)}
     prefix = STAGES[stage].output
-    return tuple(name.removeprefix(prefix) for name in known if given and name not in given)
+    missing = [name.removeprefix(prefix) for name in known if given and name not in given]
+    optional = {"b", "weights"} - {name for r in records for name in r.case.arrays}
+    return tuple(name for name in missing if name not in optional)
 
 
 def single_image_fails(failed: list[Record]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from refimpl.storage import npz_bytes, write_file
 from refimpl.verification.cases import Case, write_case
 from refimpl.verification.crosscheck.calls import Session
-from refimpl.verification.crosscheck.generation import Only, keeps
+from refimpl.verification.crosscheck.fixed import keeps
 from refimpl.verification.crosscheck.judge import judge
 from refimpl.verification.crosscheck.posed import why_ill_posed
 from refimpl.verification.crosscheck.records import Record, Small, size_in_words
@@ -21,15 +21,16 @@ SECONDS, LEAST = 8.0, 0.5
 
 
 def keep_smallest(
-    failing: dict[str, Record], session: Session, out: Path | str | None, only: Only
+    failing: dict[str, Record], session: Session, out: Path | str | None
 ) -> dict[str, Small]:
-    """Shrink the failing case of each stage, keeping `only`; with `out`, write it to out/STAGE."""
+    """Shrink the failing case of each stage, keeping the session's settings; with `out`, write it
+    to out/STAGE."""
     deadline, small = time.monotonic() + SECONDS, {}
     for done, (stage, record) in enumerate(failing.items()):
         share = (deadline - time.monotonic()) / (len(failing) - done)
         case = shrink(
             record.case,
-            lambda case, stage=stage: keeps(case, only) and fails(session, stage, case),
+            lambda case, stage=stage: keeps(case, session.only) and fails(session, stage, case),
             seconds=max(share, LEAST),
         )
         directory = None if out is None else str(Path(out) / stage)

@@ -1,5 +1,7 @@
 """The stages at which a backend is held against the reference, and the outputs of each.
 
+    operator         operator                                K u
+    operator_adjoint operator_adjoint                        Kᵀ y
     apply            map                                     T(u), E8
     energy           energy            tied only             E(u), E2
     gradient         gradient          tied only             ∇E(u)
@@ -37,6 +39,8 @@ class Stage(NamedTuple):
 
 
 STAGES = {
+    "operator": Stage(("u",), "operator"),
+    "operator_adjoint": Stage(("y",), "operator_adjoint"),
     "apply": Stage(("u",), "map"),
     "energy": Stage(("u",), "energy", tied_only=True),
     "gradient": Stage(("u",), "gradient", tied_only=True),
@@ -59,6 +63,8 @@ def output_shapes(stage: str, case: Case) -> dict[str, tuple[int, ...]]:
     arrays = case.arrays
     if stage == "energy":
         return {"energy": arrays["u"].shape[:1]}
+    if stage == "operator":
+        return {"operator": arrays["y"].shape}
     if not STAGES[stage].mapping:
         return {STAGES[stage].output: arrays["u"].shape}
     count = arrays["A"].shape[:1]

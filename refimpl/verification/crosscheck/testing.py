@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from refimpl.verification.crosscheck.generation import Only
+from refimpl.verification.crosscheck.fixed import Only
 from refimpl.verification.crosscheck.report import as_text
 from refimpl.verification.crosscheck.runner import crosscheck
 

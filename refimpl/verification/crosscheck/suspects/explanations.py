@@ -117,6 +117,10 @@ EXPLANATIONS = {
     "too_few_adjoint_iterations": "the adjoint solve stops too early: tighten its tolerance",
     "hidden_precision": "the error is that of a lower precision: keep the given one throughout",
     "transposed_image": "rows and columns are exchanged: images are (N, C, H, W)",
+    "axes_reversed": (
+        "the axes are in reverse order, as column-major languages write them: write "
+        "permute(x, ndims(x):-1:1)"
+    ),
     "flipped_image": "the image is turned by 180°",
     "other_output": "the value is that of the output {}: return the one asked for",
     "batch_reversed": "the images are in another order",

@@ -62,7 +62,7 @@ def _everywhere(slug: str, parts: Parts, bank: Any) -> Iterator[Mutant]:
     both = synthesised_by(analysed_by(parts, bank), bank)
     yield Mutant(slug, both)
     if parts.normalizer is not None:
-        yield Mutant(slug, replace(both, normalizer=parts.normalizer._replace(bank=bank)))
+        yield Mutant(slug, replace(both, normalizer=replace(parts.normalizer, bank=bank)))
     yield Mutant(slug, analysed_by(parts, bank))
     # Where C is A, filters turned in Cᵀ alone are those of a transpose that was left out.
     left_out = parts.tied and slug == "filters_flipped"
@@ -80,7 +80,7 @@ def boundaries(evidence: Evidence) -> Iterator[Mutant]:
             both = synthesised_by(analysed_by(p, bank), bank)
             yield Mutant(slug, both)
             if p.normalizer is not None:
-                yield Mutant(slug, replace(both, normalizer=p.normalizer._replace(bank=bank)))
+                yield Mutant(slug, replace(both, normalizer=replace(p.normalizer, bank=bank)))
             yield Mutant(slug, analysed_by(p, bank))
             yield Mutant(slug, replace(p, analysis=bank))
             yield Mutant(f"synthesis_boundary:{name}", synthesised_by(p, bank))

@@ -208,17 +208,17 @@ def normalisations(evidence: Evidence) -> Iterator[Mutant]:
     p, n = evidence.parts, evidence.parts.normalizer
     if n is None:
         return
-    yield Mutant("norm_frozen", replace(p, normalizer=n._replace(frozen=True)))
+    yield Mutant("norm_frozen", replace(p, normalizer=replace(n, frozen=True)))
     yield Mutant("norm_ignored", replace(p, normalizer=None))
-    yield Mutant("norm_size_ignored", replace(p, normalizer=n._replace(size=1.0)))
+    yield Mutant("norm_size_ignored", replace(p, normalizer=replace(n, size=1.0)))
     yield Mutant("norm_frobenius", replace(p, normalizer=Frobenius(n.size)))
     if isinstance(n.bank, FilterBank):
         yield Mutant("norm_of_reshaped_filters", replace(p, normalizer=OfReshapedFilters(n.size)))
         F, C, h, w = shape = n.bank.coefficients_shape
         for patch in {(h, w), (2 * h, 2 * w), (8, 8)} - {n.bank.image_shape[1:]}:
             bank = make_bank((C, *patch), shape, n.bank.boundary)
-            yield Mutant("norm_of_patch", replace(p, normalizer=n._replace(bank=bank)))
+            yield Mutant("norm_of_patch", replace(p, normalizer=replace(n, bank=bank)))
         for boundary in ("periodic", "zero"):
             bank = make_bank(n.bank.image_shape, shape, boundary)
-            other = replace(p, normalizer=n._replace(bank=bank))
+            other = replace(p, normalizer=replace(n, bank=bank))
             yield Mutant(f"norm_under_boundary:{boundary}", other)

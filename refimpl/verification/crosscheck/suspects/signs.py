@@ -29,6 +29,9 @@ LOWER = {"float64": (np.float32, 1e-10, 1e-4), "float32": (np.float16, 1e-5, 0.0
 def rearranged(evidence: Evidence) -> Iterator[Prediction]:
     """Rows and columns exchanged, reversed axes, the images of a batch in another order."""
     x = evidence.expected
+    if x.ndim > 1:
+        yield Prediction("axes_reversed", x.transpose().reshape(x.shape))
+        yield Prediction("axes_reversed", x.reshape(x.shape, order="F"))
     if x.ndim == 4 and x.shape[2] == x.shape[3]:
         slug = "transposed_image" if evidence.parameter is None else "filters_transposed"
         yield Prediction(slug, x.swapaxes(2, 3))
