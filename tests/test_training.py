@@ -373,7 +373,7 @@ def test_lbfgs_finds_a_stationary_bias(memory, tol):
     first = gradient_size(objective, start)
     # The gradient at the start was computed loosely, within a few percent.
     assert gradient_size(objective, result.parameters) <= 1.1 * tol * first
-    assert (np.diff(result.losses) < 0).all()
+    assert (np.diff(result.losses) < 1e-4 * result.losses[1:]).all()
 
 
 def test_lbfgs_takes_a_failed_solve_for_a_step_too_long():

@@ -34,8 +34,8 @@ SETTLED = 1e-3
 # Noise for which a trained model is taken at least: below it, its R is that of this noise.
 LEAST_LEVEL = {"denoise": 0.0, "inpaint": 15 / 255, "deconvolve": 15 / 255}
 
-# Tiles of trained models: with 48 filters of 7 × 7, Lorentzian, ε = 15 and 25 of 255, overlaps of 16
-# and 32 changed pixels by up to 1e-3 and 4e-5. Those of total variation overlap by a multiple of
+# Tiles of trained models: with 48 filters of 7 × 7, Lorentzian, ε = 15 and 25 of 255, overlaps of
+# 16 and 32 changed pixels by up to 1e-3 and 4e-5. Those of total variation overlap by a multiple of
 # √(χ/λ), the length over which J = λ + χ DᵀD, that of a flat image, forgets.
 TILE, OVERLAP = 512, 48
 TV_TILE, TV_LENGTHS = 1024, 8

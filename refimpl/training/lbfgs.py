@@ -8,12 +8,16 @@ conditions, found by doubling and bisection (Lewis and Overton):
 
     ℓ(x + t d) ≤ ℓ(x) + 1e-4 t ⟨g, d⟩,   ⟨g(x + t d), d⟩ ≥ 0.9 ⟨g, d⟩
 
+Inexact solves blur the loss more than the gradient. Where two losses are equal to `NOISE`, the
+slope along d decides instead, which must be less than 0.9 |⟨g, d⟩| in modulus (Hager and Zhang).
+
 Every solve starts at the last reconstruction. A step at which one fails is a step too long. Solves
 begin loose, and are tightened where no further descent is found.
 
 References
 ----------
 Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.4.
+Hager and Zhang, A new conjugate gradient method with guaranteed descent, SIAM J. Optim. 16, 2005.
 Lewis and Overton, Nonsmooth optimization via quasi-Newton methods, Math. Program. 141, 2013.
 """
 
@@ -32,7 +36,8 @@ from refimpl.training.objective import Objective
 FAILURES = (NotConvergedError, BreakdownError)
 # Of the tolerances, at first; adjoint states known to 3 % still point downhill.
 LOOSE, LOOSEST_ADJOINT = 10.0, 3e-2
-TRIALS = 12  # step lengths of one line search
+TRIALS = 8  # step lengths of one line search
+NOISE = 1e-4  # of the loss
 FIRST = 0.02  # ‖x⁺ − x‖ / ‖x‖ of the first step
 WINDOW = 10  # iterations in which the loss must fall
 
@@ -134,11 +139,13 @@ def train_lbfgs(
         better = search.advance()
         if better is not None:
             search.accept(better)
-        elif search.looseness == 1:
+        elif search.looseness > 1:
+            message = "" if search.tightened() else "a solve fails at the final tolerances"
+        elif search.pairs:
+            search.pairs.clear()
+        else:
             message = "no step along the gradient lowers the loss"
-            break
-        elif not search.tightened():
-            message = "a solve fails at the final tolerances"
+        if message:
             break
     settled = search.stalled or search.slope <= tol
     return LbfgsResult(search.parameters, np.array(search.losses), settled, message)
@@ -159,7 +166,8 @@ class _Search:
     def __init__(self, objective, start, trained, memory, stall, states):
         self.given, self.start, self.trained = objective, start, trained
         self.memory, self.stall = memory, stall
-        self.pairs, self.losses, self.evaluations = deque(maxlen=max(memory, 1)), [], 0
+        self.pairs, self.losses = deque(maxlen=max(memory, 1)), []
+        self.evaluations, self.told = 0, -1
         self.point = _Point(pack(start, trained), np.inf, np.empty(0), states)
         self.solve_to(LOOSE)
         self.losses.append(self.point.loss)
@@ -182,12 +190,11 @@ class _Search:
         return len(recent) > WINDOW and recent[-1] > (1 - self.stall) * recent[0]
 
     def solve_to(self, looseness: float) -> None:
-        """Solve to this multiple of the tolerances from here on, and forget the pairs."""
+        """Solve to this multiple of the tolerances from here on."""
         s = self.given.solvers
         adjoint = max(s.adjoint_tol, min(looseness * s.adjoint_tol, LOOSEST_ADJOINT))
         solvers = replace(s, forward_tol=looseness * s.forward_tol, adjoint_tol=adjoint)
         self.objective, self.looseness = replace(self.given, solvers=solvers), looseness
-        self.pairs.clear()
         self.settled = len(self.losses)
         self.point = self.evaluated(self.point.x, self.point.states)
 
@@ -215,11 +222,11 @@ class _Search:
     def ended(self, max_iterations: int, tol: float, callback) -> str:
         """Why to end, or ""."""
         p, iterations = self.point, len(self.losses) - 1
-        said = callback and callback(
-            LbfgsProgress(
-                iterations, self.parameters, p.loss, self.slope, self.evaluations, p.states
-            )
-        )
+        said = ""
+        if callback is not None and self.told < iterations:
+            seen = self.evaluations, p.states
+            said = callback(LbfgsProgress(iterations, self.parameters, p.loss, self.slope, *seen))
+        self.told = iterations
         if said:
             return said
         if self.slope <= tol:
@@ -259,8 +266,8 @@ class _Search:
         if self.stalled:
             return None
         for trial in range(TRIALS):
-            new = self.tried(self.point.x + t * d, self.point.loss + 1e-4 * t * slope)
-            if new is None:
+            new = self.tried(self.point.x + t * d, (1 + NOISE) * self.point.loss)
+            if new is None or not self.descends(new, new.gradient @ d, t, slope):
                 high = t
             else:
                 found, low = new, t
@@ -268,6 +275,11 @@ class _Search:
                     break
             t = 2 * t if high == np.inf else (low + high) / 2 if low else high / 4
         return found
+
+    def descends(self, new: _Point, slope: float, t: float, first: float) -> bool:
+        """Whether the loss fell enough, or, equal to `NOISE`, the slope along d did."""
+        enough = new.loss <= self.point.loss + 1e-4 * t * first
+        return enough or abs(slope) <= 0.9 * abs(first)
 
     def tried(self, x: Array, below: float) -> _Point | None:
         """The point `x` if its loss is below a bound and its solves succeed."""
