@@ -32,7 +32,7 @@ from refimpl.results import BreakdownError
 from refimpl.training.model import Model
 from refimpl.training.normalization import Normalization
 from refimpl.training.objective import Objective
-from refimpl.training.parametrisations import ZeroMean
+from refimpl.training.parametrisations import Exponential, Parametrisation, ZeroMean
 
 # Difference filters on a large image have this norm: ‖(∂₁, ∂₂)‖² → 8.
 TOTAL_VARIATION_NORM = np.sqrt(8.0)
@@ -65,19 +65,6 @@ class Setup(NamedTuple):
     validation: tuple[Array, Array] | None
 
 
-class PositiveWeights(Model):
-    """A model with w = exp ŵ > 0, so that a convex potential stays convex: dℓ/dŵ = w dℓ/dw."""
-
-    def effective(self, raw: Parameters) -> Parameters:
-        """θ from θ̂."""
-        return replace(super().effective(raw), weights=np.exp(raw.weights))
-
-    def pull_back(self, raw: Parameters, gradient: Parameters) -> Parameters:
-        """dℓ/dθ̂ from dℓ/dθ."""
-        weights = gradient.weights * np.exp(raw.weights)
-        return replace(super().pull_back(raw, gradient), weights=weights)
-
-
 def set_up(experiment: Experiment) -> Setup:
     """Images, data, model and initial parameters; the same on every call."""
     images, validation = load_images(experiment)
@@ -85,8 +72,10 @@ def set_up(experiment: Experiment) -> Setup:
     operator, bank = forward_operator(experiment, image_shape), make_bank(experiment, image_shape)
     slope = {"slope": experiment.slope} if experiment.activation == "tanh" else {}
     potential = make_potential(ACTIVATIONS[experiment.activation], **slope)
+    # Positive weights keep a convex potential convex.
     zero_mean = ZeroMean() if experiment.model == "convolutional" else None
-    model = PositiveWeights(operator, bank, potential, experiment.lam, None, zero_mean)
+    free = Parametrisation(zero_mean, weights=Exponential())
+    model = Model(operator, bank, potential, experiment.lam, None, free)
     noise_train, noise_test, noise_validation, initial = (
         np.random.default_rng(experiment.seed).spawn(4)
     )  # fmt: skip
