@@ -56,6 +56,12 @@ def test_crops_flips_and_noise_differ_from_step_to_step():
     assert len({step["loss"] for step in steps}) == len(steps)
 
 
+def test_fewer_steps_than_an_evaluation_takes_are_all():
+    steps = []
+    model = run(max_steps=2, evaluate_every=10**30, watch=steps.append)
+    assert len(steps) == 2 and "the limit of 2 steps" in model.ended
+
+
 def test_every_parameter_that_is_named_moves_and_no_other():
     names = ("b", "weights")
     start = run(max_steps=0)

@@ -73,9 +73,9 @@ class TrainingSettings:
     drops: int = 0
 
     def __post_init__(self):
-        if self.schedule not in SCHEDULES:
+        if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise ValueError(
-                f"schedule {self.schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}"
+                f"schedule {shown(self.schedule)} is unknown; choose one of {', '.join(SCHEDULES)}"
             )
         count(self.epochs, "TrainingSettings: epochs", least=0)
         if self.batch_size is not None:
@@ -85,6 +85,10 @@ class TrainingSettings:
                 count(getattr(self, name), f"TrainingSettings: {name}", least=least)
         for name in ("learning_rate", "epsilon"):
             positive(getattr(self, name), f"TrainingSettings.{name}")
+        if not isinstance(self.rates, dict):
+            raise TypeError(
+                f'rates: given {shown(self.rates)}, expected factors by name such as {{"b": 0.5}}'
+            )
         for name, factor in self.rates.items():
             if name not in NAMES:
                 raise ValueError(f"rates: given {shown(name)}, expected some of {', '.join(NAMES)}")
@@ -96,10 +100,12 @@ class TrainingSettings:
                     f"TrainingSettings.{name}: given {shown(value)}, expected a number "
                     f"from 0 to below {end}"
                 )
-        if isinstance(self.trained, str):
+        names = self.trained
+        if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
+            example = (names,) if isinstance(names, str) else ("A", "gamma")
             raise TypeError(
-                f"TrainingSettings.trained: given {self.trained!r}, expected a tuple of names, "
-                f"({self.trained!r},)"
+                f"TrainingSettings.trained: given {shown(names)}, expected a tuple of names, "
+                f"{example!r}"
             )
 
 

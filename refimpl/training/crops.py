@@ -33,6 +33,8 @@ from refimpl.training.parametrisations import Parametrisation
 TEST_EVERY = 5
 # Part of the held-out crops that may be without a fixed point; their last iterates count.
 UNFINISHED = 0.1
+# Of the crops of a step, in float64; their solves take some hundred times as much.
+MOST_BYTES = 2**27
 
 OperatorOf = Callable[[np.random.Generator, tuple[int, ...]], LinearOperator]
 
@@ -169,7 +171,19 @@ class FreshCrops:
         return self.task, self.images, self.crop, self.held_out, self.test, self.steps
 
     def begin(self, settings: TrainingSettings) -> tuple[Array | None, Array]:
-        """The solves of test images always begin at their data."""
+        """The solves of test images always begin at their data.
+
+        Raises
+        ------
+        ValueError
+            For batches whose crops alone do not fit into `MOST_BYTES`.
+        """
+        most = MOST_BYTES // (8 * len(self.images[0]) * self.crop**2)
+        if settings.batch_size > most:
+            raise ValueError(
+                f"batch_size: given {settings.batch_size}, expected at most {most} crops of "
+                f"{self.crop} x {self.crop}; pass fewer, or a smaller crop"
+            )
         return self.first, np.zeros(0)
 
     def batches(self, epoch: int, settings: TrainingSettings) -> list[tuple[int, ...]]:

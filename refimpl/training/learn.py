@@ -103,7 +103,7 @@ def train(
     precision : "float32" or "float64"
         Of reconstructions and gradients while training; the model is float64.
     max_steps, batch_size : int
-        Limit of steps, and crops of a step.
+        Limit of steps, rounded up to whole evaluations, and crops of a step.
     learning_rate, schedule : float, str
         Of Adam, for filters in units of the largest norm of the start's, logarithms of weights
         and γ, and b; "constant", or "cosine" or "linear" to a twentieth
@@ -149,11 +149,10 @@ def train(
     "steps" loss, PSNR, norm of the hypergradient, iterations and seconds of each step.
     """
     rate, seed = positive(learning_rate, "learning_rate"), count(seed, "seed", least=0)
-    epochs = -(-count(max_steps, "max_steps", least=0) // count(evaluate_every, "evaluate_every"))
+    epochs, evaluate_every = epochs_of(max_steps, evaluate_every)
     settings = TrainingSettings(
-        epochs, rate, rate if schedule == "constant" else rate / 20, schedule,
-        count(batch_size, "batch_size"), trained, seed, warm_up=warm_up, rates=rates or {},
-        beta2=0.99,
+        epochs, rate, rate / 20, schedule, count(batch_size, "batch_size"), trained, seed,
+        warm_up=warm_up, rates={} if rates is None else rates, beta2=0.99,
         average=evaluate_every, window=window, tol=tol, drops=drops,
     )  # fmt: skip
     require_functions(callback=callback, watch=watch)
@@ -162,7 +161,8 @@ def train(
     tests = [] if test is None else as_list(test, channel_axis, "test")
     if anew := not isinstance(start, TrainedModel):
         theta = filters_of(start, len(given[0]), filters, np.random.default_rng((seed, START)))
-        model = TrainedModel(theta, potential or LogCosh(SLOPE), boundary, lam, noise_level)
+        potential = LogCosh(SLOPE) if potential is None else potential
+        model = TrainedModel(theta, potential, boundary, lam, noise_level)
     else:
         model = continued(start, filters, potential, tied)
     model = replace(model, noise_level=noise_level, value_range=value_range, records=(), ended="")
@@ -185,6 +185,13 @@ def require_functions(**functions: Any) -> None:
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise TypeError(f"{name}: given {shown(function)}, expected a function")
+
+
+def epochs_of(max_steps: int, evaluate_every: int) -> tuple[int, int]:
+    """How many epochs, and of how many steps each."""
+    count(max_steps, "max_steps", least=0)
+    steps = min(count(evaluate_every, "evaluate_every"), max(max_steps, 1))
+    return -(-max_steps // steps), steps
 
 
 def course_of(

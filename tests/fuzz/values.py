@@ -96,6 +96,16 @@ def fitting() -> dict[str, list]:
         "only": [None, {"operator": "identity"}], "budget": [0.2], "out": [None],
         "on_verdict": [None], "case": [ri.verification.crosscheck.random_case(0, size=(4, 3))],
         "outputs": [{"map": w.batch}, {}], "text": ["x"],
+    } | of_training()  # fmt: skip
+
+
+def of_training() -> dict[str, list]:
+    """Values that fit parameters of `train` alone."""
+    return {
+        "trained": [("A", "C"), ("b", "weights")], "train.precision": ["float32", "float64"],
+        "rates": [None, {"A": 0.5}], "warm_up": [0, 3], "schedule": ["constant", "cosine"],
+        "evaluate_every": [1, 25], "train.window": [None, 2], "drops": [0, 1], "resume": [None],
+        "watch": [None], "train.operator": [None, 0.3],
     }  # fmt: skip
 
 
