@@ -124,6 +124,17 @@ def test_the_result_is_the_reconstruction_of_the_model_at_the_noise_level(task, 
     assert np.abs(CALLS[task](NOISY, model=model) - star.x[0, 0]).max() <= 1e-4
 
 
+def test_little_noise_changes_the_weight_of_the_data_and_not_the_regulariser(exact):
+    level, least = 0.03, priors.LEAST_LEVEL["inpaint"]
+    model = MODEL.at(least)
+    model = replace(model, lam=(least / level) ** 2 * model.lam)
+    star = ri.reconstruct(
+        ri.Mask(~MISSING), np.where(MISSING, 0, NOISY)[None, None], model, residual_tol=1e-10
+    )
+    result = ri.inpaint(NOISY, MISSING, level, model=MODEL)
+    assert ri.psnr(result, star.x[0, 0]) > 60
+
+
 @pytest.mark.parametrize("untied", [False, True])
 def test_another_noise_level_is_another_unit(untied):
     model = MODEL.untie() if untied else MODEL
