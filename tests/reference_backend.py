@@ -25,10 +25,10 @@ class ReferenceBackend:
         return build_step(case_of(problem))
 
     def operator(self, problem, u):
-        return self.step(problem).operator.matvec(u)
+        return np.array(self.step(problem).operator.matvec(u))
 
     def operator_adjoint(self, problem, z):
-        return self.step(problem).operator.adjoint(z)
+        return np.array(self.step(problem).operator.adjoint(z))
 
     def apply(self, problem, u):
         return self.step(problem).apply(u)

@@ -3,10 +3,12 @@
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import test_adapters
 
 import refimpl as ri
 from strategies import generator, normal
@@ -16,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (E\d+) \|.*\| `([\w.]+)` \| (?:`([\w.]+)` )?\|$", flags=re.M)
 INDEX = {tag: [name for name in names if name] for tag, *names in ROW.findall(README)}
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-PICTURE, TRAINING, PROBLEM, EXPERTS, BACKEND = BLOCKS
+PICTURE, TRAINING, PROBLEM, EXPERTS, LAYER, BACKEND = BLOCKS
 TAG = re.compile(r"\bE\d+\b")
 
 
@@ -173,6 +175,14 @@ def test_experts_of_ones_own_pass_their_check_and_reconstruct(capsys):
     y = normal(generator(0), (1, 1, 64, 64))
     problem = ri.Problem(ri.Identity((64, 64)), y, names["experts"], lam=20.0)
     assert ri.reconstruct(problem).all_converged
+
+
+def test_layer_of_the_readme_is_judged_in_six_lines(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mine", test_adapters)
+    assert len([line for line in LAYER.splitlines() if line]) <= 6
+    few = LAYER.replace("crosscheck(backend", "crosscheck(backend, cases=2, budget=600")
+    for source, verdict in ((few, "agrees in 2"), (few.replace("Layer()", "Layer(0.5)"), "half")):
+        assert verdict in run(source, capsys)[1]
 
 
 def test_wrong_backend_of_the_readme_is_diagnosed_as_it_says():

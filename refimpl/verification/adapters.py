@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from refimpl.verification.backends import make_backend
+from refimpl.verification.crosscheck.calls import as_numpy
 from refimpl.verification.crosscheck.fixed import Only, as_only
 from refimpl.verification.question import PARAMETERS, Question
 
@@ -363,10 +364,10 @@ def applied(K: Any, names: tuple[str, ...], x: np.ndarray, shape: tuple[int, ...
     if method is None:
         raise TypeError(f"the operator has none of {', '.join(names)}")
     if hasattr(K, "A_adjoint"):
-        return method(make_backend("torch").asarray(x))
+        x = make_backend("torch").asarray(x)
     if hasattr(K, "rmatvec"):
         return np.stack([method(image.ravel()) for image in x]).reshape(shape)
-    return method(x)
+    return np.array(as_numpy(method(x)))  # K = I may return its argument
 
 
 def linear_operator(make: Function, *, only: Only | str | None = None) -> LinearMap:

@@ -23,7 +23,10 @@ from refimpl.verification.crosscheck.records import StageReport, Verdict
 from refimpl.verification.crosscheck.report import Report, as_junit, as_plain, as_text
 from refimpl.verification.crosscheck.runner import crosscheck
 from refimpl.verification.crosscheck.shrinking import shrink
-from refimpl.verification.crosscheck.testing import assert_matches_reference
+from refimpl.verification.crosscheck.testing import (
+    assert_matches_reference,
+    parametrize_with_cases,
+)
 from refimpl.verification.question import Question
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "assert_matches_reference",
     "compare",
     "crosscheck",
+    "parametrize_with_cases",
     "random_case",
     "shrink",
 ]

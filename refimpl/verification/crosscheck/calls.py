@@ -8,6 +8,7 @@ Not here: whether the values are right.
 """
 
 import queue
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from refimpl.verification.question import ARRAYS, Question, converted, in_precis
 
 # Times the limit for the first call of a stage, which may compile.
 FIRST_CALL = 3
+
+FRAMEWORKS = ("torch", "jax", "jaxlib")
 
 # Seconds that the end of an idle thread may take.
 LAST_WAIT = 5.0
@@ -158,7 +161,7 @@ class Session:
         except TimeoutError:
             return self._hung(stage, limit)
         changed = modified(before, given)
-        if isinstance(error, NotImplementedError):
+        if isinstance(error, NotImplementedError) and not of_a_framework(error):
             return Call({}, changed, refused=True)
         if error is not None:
             return Call({}, (*changed, raised(stage, error)))
@@ -239,11 +242,27 @@ def modified(before: dict[str, Array], given: dict[str, Array]) -> tuple[Finding
 
 
 def raised(name: str, error: BaseException) -> Finding:
-    """An exception in one line, with the place that raised it."""
-    last = next(iter(traceback.extract_tb(error.__traceback__, -1)), None)
+    """An exception in one line, with the last place that is neither of a library nor of refimpl."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((f for f in reversed(frames) if not of_a_library(f.filename)), None)
+    last = last or next(reversed(frames), None)
     where = "" if last is None else f" ({Path(last.filename).name}, line {last.lineno})"
     what = f"{type(error).__name__}: {first_line(error)[:200]}"
     return Finding("raised", f"{name} raised {what}{where}")
+
+
+def of_a_framework(error: BaseException) -> bool:
+    """Whether torch or JAX raised it, which then lacks something; the backend refuses nothing."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    module = frames[-1].f_globals.get("__name__", "") if frames else ""
+    return module.partition(".")[0] in FRAMEWORKS
+
+
+def of_a_library(path: str) -> bool:
+    """Whether a file belongs to an installed package, to Python or to this package."""
+    own = Path(__file__).parents[2]
+    homes = [*map(Path, sysconfig.get_paths().values()), own]
+    return path.startswith("<") or any(Path(path).is_relative_to(home) for home in homes)
 
 
 def views(outputs: dict[str, Array], given: dict[str, Array]) -> tuple[Finding, ...]:

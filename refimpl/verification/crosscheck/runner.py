@@ -30,7 +30,7 @@ from refimpl.verification.crosscheck.reference import (
 )
 from refimpl.verification.crosscheck.report import Report
 from refimpl.verification.crosscheck.smallest import keep_smallest
-from refimpl.verification.crosscheck.stages import STAGES, applies
+from refimpl.verification.crosscheck.stages import STAGES, SUITE, applies
 
 # A run takes the seeds of its cases from SEEDS_PER_RUN · seed on, so that runs share no case.
 SEEDS_PER_RUN = 1000
@@ -73,6 +73,7 @@ def crosscheck(
     stages: Sequence[str] | None = None,
     only: Only | str | None = None,
     tol: float | None = None,
+    since: int | None = None,
     time_limit: float = 10.0,
     budget: float = 45.0,
     out: Path | str | None = None,
@@ -101,6 +102,8 @@ def crosscheck(
     tol : float, optional
         Relative residual that solves are asked for, and judged by; left out: 1e-12, or 1e-6 in
         float32. Stages without a solve are judged as sharply as ever.
+    since : int, optional
+        A version of the suite: stages that were added later are not called.
     time_limit : float
         Seconds for one call.
     budget : float
@@ -131,7 +134,7 @@ def crosscheck(
     session = Session(backend, precision=precision, tol=tol, time_limit=time_limit, only=only)
     try:
         show = on_verdict or (lambda verdict: None)
-        run = Inquiry(session, chosen(session, stages), show)
+        run = Inquiry(session, chosen(session, stages, since), show)
         lost = run.add_cases(case_seeds(seed, only), cases, CASES_SHARE * budget)
         run.look_at_behaviour(start + lost + budget)
         small = keep_smallest(run.failing(), session, out)
@@ -191,9 +194,13 @@ def check_receivers(out: Any, on_verdict: Any) -> None:
         as_path(out)
 
 
-def chosen(session: Session, stages: Sequence[str] | None) -> tuple[str, ...]:
+def chosen(
+    session: Session, stages: Sequence[str] | None, since: int | None = None
+) -> tuple[str, ...]:
     """The stages to call, in order."""
+    version = SUITE if since is None else count(since, "since")
     wanted = STAGES if stages is None else stages
+    wanted = [stage for stage in wanted if STAGES[stage].since <= version]
     found = tuple(stage for stage in offered_by(session) if stage in wanted)
     if not found:
         raise ValueError(f"the backend offers none of the stages {', '.join(wanted)}")

@@ -30,7 +30,9 @@ def keep_smallest(
         share = (deadline - time.monotonic()) / (len(failing) - done)
         case = shrink(
             record.case,
-            lambda case, stage=stage: keeps(case, session.only) and fails(session, stage, case),
+            lambda case, stage=stage, record=record: (
+                keeps(case, session.only) and fails(session, stage, case, causes_of(record))
+            ),
             seconds=max(share, LEAST),
         )
         directory = None if out is None else str(Path(out) / stage)
@@ -40,13 +42,19 @@ def keep_smallest(
     return small
 
 
-def fails(session: Session, stage: str, case: Case) -> bool:
-    """Whether a well-posed case is one that the stage gets wrong."""
+def causes_of(record: Record) -> set[str]:
+    """What was seen at a record besides wrong numbers."""
+    return {finding.cause for finding in record.findings}
+
+
+def fails(session: Session, stage: str, case: Case, causes: set[str]) -> bool:
+    """Whether a well-posed case is one that the stage gets wrong in the same way."""
     if stage in session.hung or why_ill_posed(case) is not None:
         return False
     call = session.call(stage, case)
-    if call.findings:
-        return True
+    seen = {finding.cause for finding in call.findings}
+    if seen or causes:
+        return bool(seen & causes)
     reference = make_reference(case, session.dtype, tol=session.tol)
     return any(j.agrees is False for j in judge(reference, call.outputs))
 

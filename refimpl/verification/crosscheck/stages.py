@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from refimpl.verification.cases import Case
 
+# The version of the suite: raised when a stage is added.
+SUITE = 2
+
 
 class Stage(NamedTuple):
     """A stage: which arrays of the case it takes, and what it returns.
@@ -29,6 +32,8 @@ class Stage(NamedTuple):
         Arrays of the case, in order.
     output : str
         The name of its output, or the prefix of its outputs if it returns a mapping.
+    since : int
+        The version of the suite that has it first.
     """
 
     arguments: tuple[str, ...]
@@ -36,11 +41,12 @@ class Stage(NamedTuple):
     mapping: bool = False
     tied_only: bool = False
     solved: bool = False
+    since: int = 1
 
 
 STAGES = {
-    "operator": Stage(("u",), "operator"),
-    "operator_adjoint": Stage(("y",), "operator_adjoint"),
+    "operator": Stage(("u",), "operator", since=2),
+    "operator_adjoint": Stage(("y",), "operator_adjoint", since=2),
     "apply": Stage(("u",), "map"),
     "energy": Stage(("u",), "energy", tied_only=True),
     "gradient": Stage(("u",), "gradient", tied_only=True),

@@ -49,6 +49,15 @@ def rearranged(evidence: Evidence) -> Iterator[Prediction]:
         yield Prediction("images_added", len(x) * mean)
 
 
+def clipped(evidence: Evidence) -> Iterator[Prediction]:
+    """Images clipped to [0, 1], at the end or, of a fixed point, after each step."""
+    if evidence.name in ("map", "fixed_point"):
+        yield Prediction("clipped", evidence.expected.clip(0, 1))
+    if evidence.name == "fixed_point":
+        p, u = evidence.parts, evidence.value
+        yield Prediction("clipped", (u - p.tau * sum(terms(p, u))).clip(0, 1))
+
+
 def other_outputs(evidence: Evidence) -> Iterator[Prediction]:
     """Another output of the case, of the same shape."""
     for name, x in evidence.reference.outputs.items():
@@ -81,12 +90,14 @@ def some_images(evidence: Evidence) -> bool:
 def hidden_precision(evidence: Evidence) -> bool:
     """Whether the error is that of computing in the next lower precision.
 
-    Small enough for that, and either large enough too or with values exactly of that precision.
+    Small enough for that, and either large enough too or with values exactly of that precision;
+    of a solve, which may stop at any error, only the latter counts.
     """
     lower, least, most = LOWER[evidence.reference.precision.name]
     relative = evidence.error / (np.linalg.norm(evidence.expected) or 1.0)
     exact = bool((evidence.value == evidence.value.astype(lower)).all())
-    return bool(relative <= most and (relative >= least or exact))
+    large = relative >= least and not evidence.solved
+    return bool(relative <= most and (large or exact))
 
 
 def unfinished_state(evidence: Evidence) -> Iterator[Prediction]:
