@@ -1,4 +1,4 @@
-"""What untying buys: PSNR of the untied model trained from the tied one less that of the tied one.
+"""What untying buys: PSNR of the untied model less that of the tied one.
 
 Differences are paired over test images; bars are 95 % confidence intervals of their mean. Crops of
 two photographs are not independent, so that the true intervals are wider.
@@ -7,12 +7,13 @@ two photographs are not independent, so that the true intervals are wider.
 from pathlib import Path
 
 from figures.saved import Difference, difference, saved_runs
-from figures.style import BLUE, GREEN, plt, save
+from figures.style import BLUE, GREEN, RED, plt, save
 from refimpl.experiments import BASELINE, EXPERIMENTS, NOISE_LEVELS, PROBLEMS
 
 GAINS = {  # what, less what, colour, marker
     "tied − total variation": ("bilevel", BASELINE, BLUE, "o"),
-    "untied − tied": ("deq_from_bilevel", "bilevel", GREEN, "^"),
+    "untied − tied": ("deq", "bilevel", RED, "s"),
+    "untied from tied − tied": ("deq_from_bilevel", "bilevel", GREEN, "^"),
 }
 MAIN = [name for name in EXPERIMENTS if name.startswith(("conv", "dense"))]
 
@@ -21,7 +22,7 @@ def draw(output: Path) -> None:
     """Save untying (problem by problem) and noise_levels."""
     gains = {name: gains_of(output, name) for name in EXPERIMENTS if not name.startswith("seed")}
     figure, axes = plt.subplots(figsize=(7.6, 3.9))
-    for (label, (_, _, colour, marker)), offset in zip(GAINS.items(), (-0.15, 0.15)):
+    for (label, (_, _, colour, marker)), offset in zip(GAINS.items(), (-0.2, 0, 0.2)):
         places = [k + offset for k, name in enumerate(MAIN) if label in gains[name]]
         found = [gains[name][label] for name in MAIN if label in gains[name]]
         axes.errorbar(
@@ -53,7 +54,9 @@ def draw_levels(output: Path, gains: dict[str, dict[str, Difference]]) -> None:
     figure, panels = plt.subplots(1, 3, figsize=(8.8, 3.6), sharey=True)
     swept = {}
     for problem, axes in zip(PROBLEMS, panels):
-        for label, (_, _, colour, marker) in GAINS.items():
+        for label, (what, _, colour, marker) in GAINS.items():
+            if what == "deq":  # sweeps are trained without it
+                continue
             names = {level: f"noise-{problem}-{level:g}" for level in NOISE_LEVELS}
             found = {x: gains[n][label] for x, n in names.items() if label in gains[n]}
             axes.errorbar(
@@ -77,7 +80,9 @@ def claim(gains: dict[str, dict[str, Difference]]) -> str:
     for label in GAINS:
         found = {name: cell[label] for name, cell in gains.items() if label in cell}
         for sign, verdict in ((1, "gains"), (-1, "loses"), (0, "neither is shown")):
-            listed = [f"{name} {d}" for name, d in found.items() if d.sign == sign]
+            listed = [
+                f"{name.removeprefix('noise-')} {d}" for name, d in found.items() if d.sign == sign
+            ]
             if listed:
                 counts = f"{len(listed)} of {len(found)}"
                 lines.append(f"{label} {verdict} in {counts}: {'; '.join(listed)}.")

@@ -119,8 +119,8 @@ class Experiment:
 
 ANDERSON = {"memory": 5, "ridge": 1e-4}
 # Good solves take 5 to 15 Newton steps and up to 80 products; what takes far more has failed.
-DENSE = SolverSettings("auto", "auto", 1e-5, 1e-3, 30, 300)
-CONVOLUTIONAL = SolverSettings("auto", "auto", 1e-6, 1e-3, 30, 300)
+DENSE = SolverSettings("auto", "auto", 1e-6, 1e-3, 30, 300)
+CONVOLUTIONAL = SolverSettings("auto", "auto", 1e-8, 1e-3, 30, 300)
 TRAINED = ("A", "C", "b", "weights")
 
 

@@ -35,7 +35,7 @@ from refimpl.training.objective import Objective
 
 FAILURES = (NotConvergedError, BreakdownError)
 # Of the tolerances, at first; adjoint states known to 3 % still point downhill.
-LOOSE, LOOSEST_ADJOINT = 10.0, 3e-2
+LOOSE, TIGHTER, LOOSEST_ADJOINT = 100.0, 10.0, 3e-2
 TRIALS = 8  # step lengths of one line search
 NOISE = 1e-4  # of the loss
 FIRST = 0.02  # ‖x⁺ − x‖ / ‖x‖ of the first step
@@ -140,7 +140,7 @@ def train_lbfgs(
         if better is not None:
             search.accept(better)
         elif search.looseness > 1:
-            message = "" if search.tightened() else "a solve fails at the final tolerances"
+            message = "" if search.tightened() else "a solve fails at tighter tolerances"
         elif search.pairs:
             search.pairs.clear()
         else:
@@ -199,9 +199,9 @@ class _Search:
         self.point = self.evaluated(self.point.x, self.point.states)
 
     def tightened(self) -> bool:
-        """Solve to the tolerances given; False where that fails."""
+        """Solve to `TIGHTER` times smaller tolerances; False where that fails."""
         try:
-            self.solve_to(1.0)
+            self.solve_to(max(self.looseness / TIGHTER, 1.0))
         except FAILURES:
             return False
         return True
