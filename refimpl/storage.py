@@ -34,7 +34,7 @@ MOST_TEXT = 2**24
 # What refimpl keeps in npz files, by the format that is written into them.
 KINDS = {
     "refimpl-model/1": "model",
-    "refimpl-run/1": "run",
+    "refimpl-run/2": "run",
     "refimpl-checkpoint/1": "checkpoint",
 }
 HEADERS = {

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 from case_factory import make_case
-from test_figures_scripts import LOSSES, synthetic_run
+from test_figures_scripts import synthetic_run
 
 from refimpl import storage
 from refimpl.experiments import load_run, save_run
@@ -39,7 +39,7 @@ def small_state():
 
 WRITERS = {
     "model": lambda path: small_model().save(path),
-    "run": lambda path: save_run(path, synthetic_run("deq", LOSSES["deq"])),
+    "run": lambda path: save_run(path, synthetic_run("deq")),
     "checkpoint": lambda path: save_checkpoint(path, small_state()),
 }
 READERS = {"model": load_model, "run": load_run, "checkpoint": load_checkpoint}

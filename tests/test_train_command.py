@@ -79,8 +79,10 @@ def test_images_of_other_sizes_are_tested_on_and_a_blur_is_read(folder):
 
 
 CHILD = """
+import signal
 import sys
 from refimpl import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -194,7 +196,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(folder, monkeypatch, capsys):
     [
         (["--problem", "deconvolve"], "needs --psf FILE"),
         (["--potential", "cubic"], "given 'cubic', expected one of"),
-        (["--start", "none.npz"], "none.npz: not readable"),
+        (["--start", "none.npz"], "'none.npz' is no file"),
         (["--start", "dct"], "start: given 'dct'"),
         (["--trained", "lam"], "given ['lam'], expected names among"),
         (["--test", "1"], "--test: given 1, expected less than the 1 images"),

@@ -23,7 +23,6 @@ from refimpl.experiments.setup import TOTAL_VARIATION_NORM
 from refimpl.paper.operators.banks import Analysis
 from refimpl.training.normalization import Normalization
 from refimpl.training.objective import Objective, SolverSettings
-from refimpl.training.parametrisations import Parametrisation
 
 PRESETS = {
     f"conv-denoising-{size}-{start}": (f"conv-denoising-{size}", start)
@@ -82,7 +81,8 @@ def compare(experiment: Experiment) -> dict[str, np.ndarray]:
 def objective(setup: Setup, derivative: str) -> Objective:
     """The loss of the training image as a function of Â, differentiated in one of two ways."""
     normalization = Normalization(setup.model.bank, derivative, norm=TOTAL_VARIATION_NORM)
-    model = replace(setup.model, parametrisation=Parametrisation(normalization))
+    P = setup.model.parametrisation
+    model = replace(setup.model, parametrisation=replace(P, filters=normalization))
     return Objective(model, setup.images.train, setup.y, SOLVERS)
 
 

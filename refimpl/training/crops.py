@@ -81,7 +81,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Task:
+class Reconstruction:
     """Everything that makes an `Objective` of images: data, regulariser and solvers.
 
     Attributes
@@ -135,7 +135,7 @@ class FreshCrops:
 
     Attributes
     ----------
-    task : Task
+    task : Reconstruction
     images : tuple of arrays (C, H, W)
     crop : int
         Side of the crops.
@@ -150,7 +150,7 @@ class FreshCrops:
         Where the first reconstructions of the held-out crops begin; None: at their data.
     """
 
-    task: Task
+    task: Reconstruction
     images: tuple[Array, ...]
     crop: int
     held_out: tuple[Objective, ...]

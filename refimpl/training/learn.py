@@ -33,7 +33,7 @@ from refimpl.training.crops import (
     OfAnySize,
     OperatorOf,
     RandomMask,
-    Task,
+    Reconstruction,
 )
 from refimpl.training.loop import TrainingResult, TrainingState, descend
 from refimpl.training.objective import Objective, SolverSettings
@@ -195,8 +195,8 @@ def epochs_of(max_steps: int, evaluate_every: int) -> tuple[int, int]:
 
 
 def course_of(
-    task: Task, images: list[Array], tests: list[Array], crop: int | None, seed: int, steps: int,
-    value_range: tuple[float, float],
+    task: Reconstruction, images: list[Array], tests: list[Array], crop: int | None, seed: int,
+    steps: int, value_range: tuple[float, float],
 ) -> FreshCrops:
     """What is trained on and looked at, with total variation beside it."""
     crop = fitting_crop(images) if crop is None else count(crop, "crop")
@@ -244,14 +244,14 @@ def finished(model: TrainedModel, course: FreshCrops, result: TrainingResult) ->
 
 def task_of(
     model: TrainedModel, operator_of: OperatorOf, trained: tuple[str, ...], precision: str
-) -> Task:
+) -> Reconstruction:
     """The task of a model: filters in units of their size, what is positive by its logarithm."""
     if precision not in ("float32", "float64"):
         raise ValueError(f"precision: given {shown(precision)}, expected 'float32' or 'float64'")
     F, _, h, w = model.theta.A.shape
     size = float(np.linalg.norm(model.theta.A.reshape(F, -1), axis=1).max())
     logs = {name: Exponential() for name in ("weights", "gamma") if name in trained}
-    return Task(
+    return Reconstruction(
         operator_of, model.noise_level, (F, h, w), model.potential, model.boundary, model.lam,
         Parametrisation(Chain(Cosines((h, w)), Scaled(size)), **logs), SOLVERS, precision,
     )  # fmt: skip
@@ -356,7 +356,7 @@ def _too_small(n: int, u: Array, crop: int) -> str:
 
 
 def objectives_of(
-    images: list[Array], task: Task, rng: np.random.Generator
+    images: list[Array], task: Reconstruction, rng: np.random.Generator
 ) -> tuple[Objective, ...]:
     """The loss on whole images, those of one size together."""
     ordered = sorted(images, key=lambda u: u.shape)

@@ -57,7 +57,8 @@ def load_model(name: str | Path) -> TrainedModel:
     known = shipped()
     if isinstance(name, str) and name in known:
         return read_model(known[name])
-    if isinstance(name, str) and Path(name).name == name and not Path(name).exists():
+    named = isinstance(name, str) and "\0" not in name and Path(name).name == name
+    if named and not Path(name).exists():
         names = ", ".join([*families(), *known]) or "none"
         raise ValueError(f"model: {shown(name)} is no file, and not one of those shipped ({names})")
     return read_model(name)
