@@ -35,7 +35,7 @@ from refimpl.training.objective import Objective
 
 FAILURES = (NotConvergedError, BreakdownError)
 # Of the tolerances, at first; adjoint states known to 3 % still point downhill.
-LOOSE, TIGHTER, LOOSEST_ADJOINT = 100.0, 10.0, 3e-2
+LOOSE, TIGHTER, LOOSEST_ADJOINT = 10.0, 10.0, 3e-2
 TRIALS = 8  # step lengths of one line search
 NOISE = 1e-4  # of the loss
 FIRST = 0.02  # ‖x⁺ − x‖ / ‖x‖ of the first step
