@@ -93,8 +93,7 @@ def fitting() -> dict[str, list]:
         "model": [None, "tv", w.model], "reconstruct.model": [None], "backend": [Backend()],
         "thing": [w.tv.potential, ri.Identity(SHAPE), w.tv.bank], "cases": [1],
         "precision": ["float64", "float32"], "stages": [None, ["apply"]], "time_limit": [1.0],
-        "only": [None, {"operator": "identity"}], "since": [None, 1],
-        "budget": [0.2], "out": [None],
+        "only": [None, {"operator": "identity"}], "budget": [0.2], "out": [None], "since": [None],
         "on_verdict": [None], "case": [ri.verification.crosscheck.random_case(0, size=(4, 3))],
         "outputs": [{"map": w.batch}, {}], "text": ["x"],
     } | of_training()  # fmt: skip
