@@ -41,7 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="six presets, few epochs: for continuous integration"
+        "--quick", action="store_true", help="seven presets, few steps: for continuous integration"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="draw only these figures")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where results and figures go")

@@ -11,16 +11,17 @@ from figures.workers import run_side_by_side
 
 SCRIPTS = (
     "reconstructions",
-    "losses",
+    "learning",
     "filters",
+    "untying",
+    "activations",
+    "optimisers",
+    "eigenvalues",
     "solver_convergence",
     "tolerance",
     "hypergradient_methods",
     "gradient_checks",
-    "eigenvalues",
     "normalization",
-    "noise_levels",
-    "robustness",
     "table",
     "benchmark",
 )

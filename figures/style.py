@@ -5,6 +5,7 @@ too, so that figures survive printing in grey.
 """
 
 import io
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -26,14 +27,20 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
     "#CC79A7",
 )
 METHOD_STYLES = {
-    "bilevel": {"color": BLUE, "linestyle": "-", "marker": "o", "label": "bilevel (tied)"},
-    "deq": {"color": RED, "linestyle": "--", "marker": "s", "label": "DEQ (untied)"},
+    "bilevel": {"color": BLUE, "linestyle": "-", "marker": "o", "label": "tied (bilevel)"},
+    "deq": {"color": RED, "linestyle": "--", "marker": "s", "label": "untied (DEQ)"},
     "deq_from_bilevel": {
         "color": GREEN,
         "linestyle": ":",
         "marker": "^",
-        "label": "DEQ from bilevel",
+        "label": "untied from tied",
     },
+}
+BASELINE_STYLE = {
+    "color": BLACK,
+    "linestyle": "-.",
+    "linewidth": 1.0,
+    "label": "total variation, best weight",
 }
 SOLVER_COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK)
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
@@ -55,8 +62,23 @@ plt.rcParams.update(
 )
 
 
-def save(figure: plt.Figure, output: Path, name: str) -> None:
-    """Write a figure as PNG and PDF, without time stamps, and close it."""
+def bare(axes) -> None:
+    """No grid, ticks or frame."""
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def save(figure: plt.Figure, output: Path, name: str, caption: str = "") -> None:
+    """Write a figure as PNG and PDF, without time stamps, and close it.
+
+    The caption stands under the figure, and in NAME.txt.
+    """
+    if caption:
+        width = int(18 * figure.get_figwidth())
+        lines = [textwrap.fill(line, width) for line in caption.splitlines()]
+        figure.supxlabel("\n".join(lines), fontsize=7.5, x=0.01, ha="left")
+        write_file(output / f"{name}.txt", (caption + "\n").encode())
     for format, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         content = io.BytesIO()
         figure.savefig(content, format=format, metadata=metadata)

@@ -1,6 +1,7 @@
 """Stage one: train every preset, tied and untied, two presets at a time.
 
-A run already saved with the same settings is left alone.
+Total variation with its best weight is one more run of each. A run already saved with the same
+settings is left alone.
 """
 
 import json
@@ -10,47 +11,48 @@ from pathlib import Path
 
 from figures.workers import run_side_by_side
 from refimpl.experiments import (
+    BASELINE,
     EXPERIMENTS,
     METHODS,
     Experiment,
     run,
+    run_total_variation,
     save_run,
     summarize,
 )
 from refimpl.experiments.runs import FORMAT
 from refimpl.storage import write_file
+from refimpl.training.loop import nan_last
 
+RUNS = (*METHODS, BASELINE)
+SWEPT = ("noise", "sigma")
 QUICK = {
-    "dense-denoising-relu-0.1": 3,
-    "dense-inpainting-relu-0.1": 3,
-    "dense-deconvolution-relu-0.1": 3,
-    "conv-denoising-3x3-tv": 2,
-    "conv-inpainting-3x3-tv": 2,
-    "conv-deconvolution-3x3-tv": 2,
+    "conv-denoising-3x3": 8,
+    "conv-inpainting-3x3": 8,
+    "conv-deconvolution-3x3": 8,
+    "dense-inpainting-tanh": 4,
+    "noise-denoising-0.1": 10,
+    "noise-denoising-0.3": 10,
+    "sigma-inpainting-tanh": 5,
 }
 
 
 def presets(quick: bool) -> list[Experiment]:
-    """All presets, the slowest first; or, quick, six of them for a few epochs."""
+    """All presets, the slowest first; or, quick, seven of them for a few steps."""
     if quick:
-        return [_shortened(EXPERIMENTS[name], epochs) for name, epochs in QUICK.items()]
-    order = ("conv-deconvolution", "conv", "dense-inpainting", "dense")
-    return [
-        experiment
-        for rank, prefix in enumerate(order)
-        for experiment in EXPERIMENTS.values()
-        if experiment.name.startswith(prefix) and not experiment.name.startswith(order[:rank])
-    ]
+        return [_shortened(EXPERIMENTS[name], steps) for name, steps in QUICK.items()]
+    order = ("conv", "dense", "noise", "seed", "sigma")
+    return sorted(EXPERIMENTS.values(), key=lambda e: order.index(e.name.split("-")[0]))
 
 
 def methods(experiment: Experiment) -> tuple[str, ...]:
-    """Tied and untied; and, but for the sweep over noise levels, untied from the tied solution."""
-    swept = experiment.model == "dense" and experiment.noise_level != 0.1
-    return METHODS[:2] if swept else METHODS
+    """All of `RUNS`; in sweeps without the untied model from the preset's own start."""
+    swept = experiment.name.startswith(SWEPT) and experiment.name != "noise-denoising-0.1"
+    return tuple(method for method in RUNS if not (swept and method == "deq"))
 
 
-def _shortened(experiment: Experiment, epochs: int) -> Experiment:
-    return replace(experiment, training=replace(experiment.training, epochs=epochs))
+def _shortened(experiment: Experiment, steps: int) -> Experiment:
+    return replace(experiment, training=replace(experiment.training, max_iterations=steps))
 
 
 def train_all(experiments: Iterable[Experiment], folder: Path, say) -> None:
@@ -66,28 +68,29 @@ def train_all(experiments: Iterable[Experiment], folder: Path, say) -> None:
 
 def compile_kernels() -> None:
     """Call every kernel once, so that the workers find them compiled on disk."""
-    small = replace(EXPERIMENTS["conv-denoising-3x3-tv"], train_images=1, test_images=1)
+    small = replace(EXPERIMENTS["conv-denoising-3x3"], train_images=1, test_images=1)
     small = _shortened(replace(small, image_size=8), 1)
     for method in METHODS[:2]:
         run(small, method)
 
 
 def train_preset(experiment: Experiment, folder: Path) -> str:
-    """Every way of one preset, and what to say of it."""
-    losses, tied = [], None
-    for method in methods(experiment):
+    """Every way of one preset, and what to say of it: test PSNR, and training losses above TV's."""
+    baseline = run_total_variation(experiment)
+    save_run(run_path(experiment, BASELINE, folder), baseline)
+    limit, tied = baseline.records[0]["loss_train"], None
+    said = [f"{BASELINE} {baseline.psnr.mean():.2f} dB"]
+    for method in methods(experiment)[:-1]:
         start = tied if method == "deq_from_bilevel" else None
         result = run(experiment, method, start=start)
         tied = result.parameters if method == "bilevel" else tied
-        save_run(run_path(experiment, method, folder), summarize(experiment, method, result))
-        losses.append(f"{method} {min_loss(result.records):.4g}")
+        summary = summarize(experiment, method, result)
+        save_run(run_path(experiment, method, folder), summary)
+        loss = min(nan_last(record["loss_train"]) for record in result.records)
+        above = "" if loss < limit else ", a training loss above that of total variation"
+        said.append(f"{method} {summary.psnr.mean():.2f} dB{above} ({result.ended})")
     write_file(stamp_path(experiment, folder), stamp(experiment))
-    return ", ".join(losses)
-
-
-def min_loss(records) -> float:
-    """The lowest training loss on record, that of the parameters kept."""
-    return min(r["loss_train"] for r in records if r["loss_train"] == r["loss_train"])
+    return "; ".join(said)
 
 
 def run_path(experiment: Experiment, method: str, folder: Path) -> Path:

@@ -7,7 +7,7 @@ An image u is recovered from data y = K u + noise as the fixed point of
 with C = A (bilevel learning: u minimises an energy) or C free (deep equilibrium model).
 
     pictures      denoise, inpaint, deconvolve; add_noise, psnr, ssim
-    problems      Identity, Mask, Convolution, Matrix, FromScipy; FilterBank, DenseBank;
+    problems      Identity, Mask, Downsample, Convolution, Matrix, FromScipy; FilterBank, DenseBank;
                   make_potential, Parameters, make_parameters, FieldOfExperts, total_variation;
                   Problem
     equations     energy, field, field_jvp, field_vjp, field_params_vjp, direction, step, step_jvp,
@@ -40,7 +40,8 @@ _HOMES = {
     "restoration": ("denoise", "inpaint", "deconvolve"),
     "images": ("add_noise", "psnr", "ssim"),
     "paper.operators": (
-        "Identity", "Mask", "Convolution", "Matrix", "FromScipy", "FilterBank", "DenseBank",
+        "Identity", "Mask", "Downsample", "Convolution", "Matrix", "FromScipy", "FilterBank",
+        "DenseBank",
     ),
     "paper.potentials": ("make_potential",),
     "paper.parameters": ("Parameters", "make_parameters"),

@@ -34,7 +34,7 @@ MOST_TEXT = 2**24
 # What refimpl keeps in npz files, by the format that is written into them.
 KINDS = {
     "refimpl-model/1": "model",
-    "refimpl-run/1": "run",
+    "refimpl-run/2": "run",
     "refimpl-checkpoint/1": "checkpoint",
 }
 HEADERS = {
@@ -72,6 +72,20 @@ def read_arrays(path: Path | str, only: tuple[str, ...] | None = None) -> dict[s
         raise ValueError(
             f"{path}: not a complete npz file of plain arrays ({first_line(error)}); "
             "write it again with np.savez, without object arrays"
+        ) from error
+
+
+def read_array(path: Path | str) -> np.ndarray:
+    """The array of an npy file; ValueError as of `read_arrays`."""
+    path = as_path(path)
+    try:
+        with _regular(path) as file:
+            return _read_array(file, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise ValueError(f"{path}: not readable: {error.strerror or error}") from error
+    except Exception as error:  # tokenize and NumPy raise their own
+        raise ValueError(
+            f"{path}: not a complete npy file of a plain array ({first_line(error)})"
         ) from error
 
 
@@ -199,17 +213,25 @@ def read_kept(
 
 
 def _text(arrays: dict[str, np.ndarray], format: str) -> dict:
-    """The values in JSON, taken out of the arrays; ValueError if they are of another kind."""
+    """The values in JSON, taken out of the arrays; ValueError if they are of another format."""
     text = decoded(arrays.pop("text"))
     if not isinstance(text, dict):
         raise ValueError(f"its text is a {type(text).__name__}, expected an object")
     given = text.pop("format", None)
     if given != format:
-        known = isinstance(given, str) and given in KINDS
-        raise ValueError(
-            f"it is a {KINDS[given]}" if known else f"its format is {given!r}, expected {format!r}"
-        )
+        raise ValueError(_other_format(given, format))
     return text
+
+
+def _other_format(given: Any, format: str) -> str:
+    """What to say of a file of another format: another kind, a newer one, or none of refimpl's."""
+    if isinstance(given, str) and given in KINDS:
+        return f"it is a {KINDS[given]}"
+    kind, _, number = format.rpartition("/")
+    newer = isinstance(given, str) and re.fullmatch(rf"{re.escape(kind)}/([0-9]{{1,9}})", given)
+    update = newer and int(newer[1]) > int(number)
+    hint = ": a newer refimpl wrote it, update refimpl" if update else ""
+    return f"its format is {given!r}, expected {format!r}{hint}"
 
 
 def as_records(records: Any) -> tuple[dict, ...]:
@@ -296,6 +318,47 @@ def _sync(directory: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Keep other processes from writing what `path` names, until the block ends.
+
+    The lock is on a file beside it, which says who has it. The system gives it up when its process
+    ends, in whatever way: what a killed one left is taken over. Not on Windows.
+
+    Raises
+    ------
+    ValueError
+        If another process has it, with its number.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    path = as_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.refimpl-lock")
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            given_up = os.fstat(file.fileno()).st_nlink == 0  # and another may have begun
+        except OSError:
+            given_up = True
+        if given_up:
+            file.seek(0)
+            raise ValueError(
+                f"{path}: process {file.read().strip() or 'unknown'} is writing it; wait until it "
+                "has ended, or choose another name"
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {_host()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def remove_parts(directory: Path | str) -> None:

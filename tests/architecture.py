@@ -29,7 +29,7 @@ DOORS = {
     "skimage": {"images"},
     "PIL": {"images"},
     "tifffile": {"images"},
-    "matplotlib": set(),
+    "matplotlib": {"training"},
     "torch": {"verification"},
     "jax": {"verification"},
     "argparse": {"cli", "__main__"},

@@ -41,6 +41,29 @@ def tiff(pixels, **options):
     return buffer.getvalue()
 
 
+def lzw(data):
+    """The code of LZW without any repetition: codes of 9 bits, and a new table in time."""
+    codes = []
+    for first in range(0, len(data), 250):
+        codes += [256, *data[first : first + 250]]
+    bits = "".join(f"{code:09b}" for code in [*codes, 257])
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def packed(pixels, byteorder="<", **options):
+    """A TIFF in LZW, which tifffile does not write: its one strip, at the end, is exchanged."""
+    content = bytearray(tiff(pixels, byteorder=byteorder, rowsperstrip=len(pixels), **options))
+    with tifffile.TiffFile(io.BytesIO(bytes(content))) as file:
+        tags = file.pages[0].tags
+        places = {code: (tags[code].valueoffset, tags[code].dtype) for code in (259, 273, 279)}
+    strip = lzw(pixels.astype(f"{byteorder}u2").tobytes())
+    for code, value in ((259, 5), (273, len(content)), (279, len(strip))):
+        place, kind = places[code]
+        struct.pack_into(byteorder + {3: "H", 4: "I"}[kind], content, place, value)
+    return bytes(content) + strip
+
+
 def indexed(transparency=None, form="PNG"):
     """A picture by palette, of the indices GREY."""
     image = Image.fromarray(GREY)
@@ -141,6 +164,13 @@ KINDS = {
     ),
     "tif colour alpha 16": (
         tiff(stacked(COLOUR16, ALPHA16), photometric="rgb", extrasamples=["unassalpha"]),
+        COLOUR16, ALPHA16,
+    ),
+    "tif lzw grey 16": (packed(GREY16), GREY16, None),
+    "tif lzw colour 16": (packed(COLOUR16, photometric="rgb"), COLOUR16, None),
+    "tif lzw colour 16 other bytes": (packed(COLOUR16, ">", photometric="rgb"), COLOUR16, None),
+    "tif lzw colour alpha 16": (
+        packed(stacked(COLOUR16, ALPHA16), photometric="rgb", extrasamples=["unassalpha"]),
         COLOUR16, ALPHA16,
     ),
     "tif with a thumbnail": (None, GREY, None),

@@ -24,6 +24,12 @@ class ReferenceBackend:
     def step(self, problem):
         return build_step(case_of(problem))
 
+    def operator(self, problem, u):
+        return np.array(self.step(problem).operator.matvec(u))
+
+    def operator_adjoint(self, problem, z):
+        return np.array(self.step(problem).operator.adjoint(z))
+
     def apply(self, problem, u):
         return self.step(problem).apply(u)
 

@@ -71,7 +71,9 @@ def check_accuracy(report, errors):
     for name, entry in report["accuracy"].items():
         error = errors[name] * entry["norm"]
         assert entry["bound"] is None or error <= entry["bound"], (name, error, entry)
-        assert error <= ESTIMATE_FACTOR * entry["estimate"], (name, error, entry)
+        # Sums over pixels round by some eps of their norm, which no estimate counts.
+        rounding = 100 * np.finfo(float).eps * entry["norm"]
+        assert error <= ESTIMATE_FACTOR * entry["estimate"] + rounding, (name, error, entry)
 
 
 def test_oracle_notices_flipped_filters_and_a_batch_size_too_many():
@@ -121,7 +123,7 @@ def test_frozen_norm_fails_the_comparison_with_autodiff():
 
     case = make_case("log_cosh", norm=0.8)
     model, theta = build_model(case), raw_parameters(case)
-    model.normalization.derivative = "frozen"
+    model.parametrisation.filters.derivative = "frozen"
     lin = model.step(theta, case.arrays["y"]).linearize(case.arrays["u"])
     frozen = model.pull_back(theta, lin.params_vjp(case.arrays["w"])).A
     exact = oracle_outputs(case)["vjp_A"]

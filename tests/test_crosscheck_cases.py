@@ -9,6 +9,7 @@ from refimpl.paper.operators import BOUNDARIES
 from refimpl.paper.potentials import make_potential
 from refimpl.verification.builders import OPERATORS
 from refimpl.verification.crosscheck import Question, random_case, shrink
+from refimpl.verification.crosscheck.fixed import as_only, keeps, written
 from refimpl.verification.crosscheck.generation import POTENTIALS, planned
 from refimpl.verification.crosscheck.posed import MARGIN, why_ill_posed
 from refimpl.verification.crosscheck.shrinking import smaller_cases
@@ -176,3 +177,55 @@ def test_every_reduction_gives_valid_smaller_cases(seed):
     case = random_case(seed)
     sizes = [sum(x.size for x in c.arrays.values()) for c in smaller_cases(case)]
     assert sizes and max(sizes) <= sum(x.size for x in case.arrays.values())
+
+
+FIXED = (  # settings, and what they make of a case
+    ("b=none,weights=given", lambda c: "b" not in c.arrays and "weights" in c.arrays),
+    ("filter_size=3x5,analysis=convolution", lambda c: c.arrays["A"].shape[2:] == (3, 5)),
+    ("size=6", lambda c: c.arrays["u"].shape[2:] == (6, 6)),
+    ("size=5..7", lambda c: all(5 <= n <= 7 for n in c.arrays["u"].shape[2:])),
+    ("size=window,analysis=convolution", lambda c: fits(c, "A")),
+    ("size=window,operator=convolution", lambda c: fits(c, "kernel")),
+    ("operator=convolution,kernel_size=5", lambda c: c.arrays["kernel"].shape == (5, 5)),
+    (
+        "operator=convolution,kernel_symmetric=true",
+        lambda c: np.array_equal(c.arrays["kernel"], c.arrays["kernel"][::-1, ::-1]),
+    ),
+    ("potential=log_cosh,slope=1", lambda c: c.potential_parameters == {"slope": 1.0}),
+    ("lam=1,gamma=1,tau=1,operator=identity", lambda c: (c.lam, c.gamma, c.tau) == (1, 1, 1)),
+    ("filters=5,analysis=convolution", lambda c: len(c.arrays["A"]) == 5),
+)
+
+
+def fits(case, name):
+    return all(n >= m for n, m in zip(case.arrays["u"].shape[2:], case.arrays[name].shape[-2:]))
+
+
+@pytest.mark.parametrize(("only", "holds"), FIXED, ids=[only for only, _ in FIXED])
+def test_every_case_has_what_is_fixed_and_is_well_posed(only, holds):
+    fixed = as_only(only)
+    assert as_only(written(fixed)) == fixed
+    others = [random_case(seed) for seed in range(3)]
+    assert not all(keeps(case, fixed) for case in others)
+    for seed in range(3):
+        case = random_case(seed, only=only)
+        assert holds(case) and keeps(case, fixed) and why_ill_posed(case) is None
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("tied", "'tied' has no ="),
+        ("tied=true,tied=false", "given twice"),
+        ("b=perhaps", "one of none, given"),
+        ("filter_size=4", "3x5"),
+        ("size=3..99", "6..10 or window"),
+        ("size=x", "6..10 or window"),
+        ("slope=-1", "a number > 0"),
+        ("colour=red", "expected some of operator"),
+        ("operator=mask,normalized=true", "no well-posed cases"),
+    ],
+)
+def test_settings_that_no_case_can_have_are_refused(only, message):
+    with pytest.raises(ValueError, match=message):
+        random_case(0, only=only)

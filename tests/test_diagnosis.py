@@ -1,6 +1,6 @@
 """Causes are put in order: what is seen, what predicts the numbers, what may be a consequence."""
 
-from refimpl.verification.crosscheck import as_text, diagnosis, random_case, records
+from refimpl.verification.crosscheck import Report, as_text, causes, diagnosis, random_case, records
 from refimpl.verification.crosscheck.calls import Finding
 from refimpl.verification.crosscheck.judge import judge
 from refimpl.verification.crosscheck.records import Record
@@ -24,7 +24,7 @@ def test_nothing_of_other_images_explains_a_wrong_single_one():
 
 def test_causes_that_explain_some_outputs_only_are_named_with_their_share():
     alone, both = ("sign",), ("sign", "factor_two")
-    found = diagnosis.covering([both, alone, ("bias_ignored",), ()])
+    found = causes.covering([both, alone, ("bias_ignored",), ()])
     assert [f.cause for f in found] == ["sign", "bias_ignored"]
     assert found[0].message == "explains 2 of 4 wrong outputs"
 
@@ -49,7 +49,7 @@ def test_causes_that_predict_the_same_numbers_are_called_ambiguous():
     stage = records.StageReport(
         "vjp", "DISAGREES", causes=("times_batch",), ambiguous=("factor:filters",), explanation="x"
     )
-    text = as_text(records.Report("mine", 0, "float64", 1, 1, 0.0, (stage,), {}))
+    text = as_text(Report("mine", 0, "float64", 1, 1, 0.0, (stage,), {}))
     assert "times_batch (ambiguous)" in text and "factor:filters: the reference times" in text
     assert text.endswith("first wrong stage: vjp (times_batch or factor:filters)")
 
@@ -68,8 +68,8 @@ def test_sign_of_some_numbers_comes_after_what_was_seen():
 
 
 def test_factor_without_a_name_gives_way_to_causes_with_one():
-    assert diagnosis.without_numbers(("data_term_factor:2", "data_term_factor:two")) == (
+    assert causes.without_numbers(("data_term_factor:2", "data_term_factor:two")) == (
         "data_term_factor:two",
     )
-    assert diagnosis.without_numbers(("factor:1.25",)) == ("factor:1.25",)
-    assert diagnosis.without_numbers(("truncated_neumann:8",)) == ("truncated_neumann:8",)
+    assert causes.without_numbers(("factor:1.25",)) == ("factor:1.25",)
+    assert causes.without_numbers(("truncated_neumann:8",)) == ("truncated_neumann:8",)

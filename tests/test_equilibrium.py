@@ -197,7 +197,7 @@ WRONG = {
     "picard: option 'mixing' is an option of anderson; picard takes reference": (
         "picard", {"mixing": 0.5}
     ),
-    "newton: option 'xyz' is unknown; newton takes callback": ("newton", {"xyz": 0}),
+    "newton: option 'xyz' is unknown; newton takes max_products, callback": ("newton", {"xyz": 0}),
     "options: max_iterations is an argument of its own; pass max_iterations=... beside it": (
         "picard", {"max_iterations": 5}
     ),

@@ -17,6 +17,7 @@ from image_samples import (
     PROFILE,
     REFUSED,
     TAG,
+    packed,
     pillow,
     stacked,
     tiff,
@@ -73,6 +74,7 @@ def test_every_orientation_is_turned_upright(orientation, tmp_path):
         pillow(stored, "PNG", exif=exif),
         tiff(stored, extratags=tag),
         tiff(stored.astype(np.uint16) * 257, extratags=tag),
+        packed(stored.astype(np.uint16) * 257, extratags=tag),
     ):
         pixels = read_image(save(tmp_path, content)).pixels
         white = np.iinfo(pixels.dtype).max

@@ -58,6 +58,18 @@ def let_in_by_a_problem(**maps):
     return problem(Own(**maps))
 
 
+class LikePyLops(Own):
+    """What an operator of PyLops has: flat arrays, its shape, and the shapes it stands for."""
+
+    dims, dimsd, shape, dtype = (np.int64(6), np.int64(5)), (np.int64(7),), (7, SIZE), np.float64
+
+    def matvec(self, x):
+        return self.maps[0](x)
+
+    def rmatvec(self, z):
+        return self.maps[1](z)
+
+
 def problem(K, dtype=np.float64):
     y = normal(generator(1), (2, *K.range_shape), dtype)
     experts = ri.total_variation(SHAPE)
@@ -123,6 +135,17 @@ def test_right_operators_of_every_kind_are_let_in():
     assert problem(Own(), np.float32).tested is not None
 
 
+def test_operators_like_those_of_pylops_bring_their_shapes():
+    K = ri.FromScipy(LikePyLops())
+    assert (K.domain_shape, K.range_shape) == (SHAPE, (7,))
+    assert ri.FromScipy(LikePyLops(), (3, 2, 5)).domain_shape == (3, 2, 5)
+    wrong = LikePyLops(rmatvec=lambda z: 2 * (MATRIX.T @ z))
+    with pytest.raises(ValueError, match="adjoint is not that of K"):
+        ri.FromScipy(wrong)
+    with pytest.raises(TypeError, match="FromScipy: domain_shape is missing"):
+        ri.FromScipy(MATRIX)
+
+
 @pytest.mark.parametrize("size", [8, 64, 256])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exact_adjoints_of_large_operators_pass(size, dtype):
@@ -184,6 +207,47 @@ def test_operators_of_refimpl_are_not_tested_again(monkeypatch):
     for K in (blur, ri.Mask(np.eye(6, 5)) @ blur, 2 * blur - ri.Identity(SHAPE),
               ri.FromScipy(MATRIX, SHAPE)):  # fmt: skip
         make_step(problem(K))
+
+
+# Fewer pixels
+
+
+@pytest.mark.parametrize("factor", [1, 2, (3, 1), (9, 9)])
+@pytest.mark.parametrize("offset", [0, (0, 0)])
+def test_downsampling_keeps_every_so_many_rows_and_columns(factor, offset):
+    u = normal(generator(5), (2, 3, 6, 5))
+    K = ri.Downsample(factor, (3, 6, 5), offset)
+    f, g = factor if isinstance(factor, tuple) else (factor, factor)
+    np.testing.assert_array_equal(K.matvec(u), u[:, :, ::f, ::g])
+    z = normal(generator(6), K.matvec(u).shape)
+    np.testing.assert_array_equal(K.matvec(K.adjoint(z)), z)
+    assert np.count_nonzero(K.adjoint(z)) == z.size
+
+
+def test_downsampled_images_are_reconstructed_from_another_offset():
+    truth = np.kron(generator(7).random((1, 1, 4, 4)), np.ones((6, 6)))
+    K = ri.Downsample(2, truth.shape[1:], (1, 0))
+    star = ri.reconstruct(
+        ri.Problem(K, K.matvec(truth), ri.total_variation((24, 24), slope=30), 1e3)
+    )
+    assert star.all_converged and np.abs(star.x - truth).mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((0, (6, 5)), "factor: given 0, expected an integer of at least 1"),
+        ((1.5, (6, 5)), "factor: given 1.5"),
+        (((2, 2, 2), (6, 5)), r"factor: given \(2, 2, 2\), expected one integer or two"),
+        ((2, (6, 5), 2), r"offset is \(2, 2\), expected below the factor \(2, 2\)"),
+        ((9, (6, 5), 5), r"and inside of images \(6, 5\)"),
+        ((2, (6, 5), -1), "offset: given -1"),
+        ((2, (6,)), "image_shape"),
+    ],
+)
+def test_downsampling_that_cannot_be_is_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        ri.Downsample(*given)
 
 
 # Errors without words

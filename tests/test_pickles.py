@@ -17,8 +17,9 @@ from refimpl.paper.potentials import POTENTIALS
 from refimpl.restoration import RULES
 from refimpl.training.adam import TrainingSettings
 from refimpl.training.model import Model
-from refimpl.training.normalization import Normalization, ZeroMean
+from refimpl.training.normalization import Normalization
 from refimpl.training.objective import Objective, SolverSettings
+from refimpl.training.parametrisations import Parametrisation, ZeroMean
 from refimpl.verification.cases import evaluate
 from refimpl.verification.cases.case import CaseError
 from refimpl.verification.crosscheck import crosscheck, random_case
@@ -82,7 +83,8 @@ def learned():
     """What training takes and gives."""
     u = normal(generator(0), (2, 1, 8, 8))
     bank = ri.FilterBank((1, 8, 8), (2, 3, 3))
-    model = Model(ri.Identity((1, 8, 8)), bank, POTENTIALS["log_cosh"](), 2.0, None, ZeroMean())
+    P, log_cosh = Parametrisation(ZeroMean()), POTENTIALS["log_cosh"]()
+    model = Model(ri.Identity((1, 8, 8)), bank, log_cosh, 2.0, None, P)
     theta = ri.make_parameters(normal(generator(1), (2, 1, 3, 3)))
     objective = Objective(model, u, u)
     yield "model", model
@@ -91,7 +93,7 @@ def learned():
     yield "settings", (SolverSettings(), TrainingSettings(3, 0.1, 0.01, batch_size=2, seed=0))
     states = []
     crops = np.clip(u / 8 + 0.5, 0, 1)
-    yield "trained model", ri.train(crops, 0.1, crop=None, max_epochs=1, callback=states.append)
+    yield "trained model", ri.train(crops, 0.1, max_steps=2, callback=states.append)
     yield "training state", states[-1]
     yield "experiments", EXPERIMENTS
 
@@ -133,7 +135,7 @@ def parts():
     for name, experts in registry.fields():
         yield f"experts {name}", experts
     yield "parameters", ri.make_parameters(np.ones((2, 1, 3, 3)), np.ones((2, 1, 3, 3)))
-    yield "normalisations", (ZeroMean(), Normalization(ri.FilterBank((5, 5), (2, 3, 3))))
+    yield "parametrisations", (ZeroMean(), Normalization(ri.FilterBank((5, 5), (2, 3, 3))))
     yield "images", images.photograph_crops(16)
     yield "image of a file", FileImage(np.ones((2, 3), np.uint16), None, b"profile")
     yield "table of images", images.describe()
@@ -188,7 +190,7 @@ def test_copied_problems_and_models_give_the_same_bits(way):
             assert same(ri.reconstruct(made(thing)), ri.reconstruct(thing))
         if name == "trained model":
             y = generator(2).random((12, 9))
-            assert same(made(thing).denoise(y), thing.denoise(y))
+            assert same(ri.denoise(y, 0.1, model=made(thing)), ri.denoise(y, 0.1, model=thing))
 
 
 def test_contents_that_differ_are_seen():

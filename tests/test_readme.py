@@ -3,13 +3,14 @@
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import test_adapters
 
 import refimpl as ri
-from refimpl.cli.crosschecks import settings
 from strategies import generator, normal
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (E\d+) \|.*\| `([\w.]+)` \| (?:`([\w.]+)` )?\|$", flags=re.M)
 INDEX = {tag: [name for name in names if name] for tag, *names in ROW.findall(README)}
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-PICTURE, TRAINING, PROBLEM, EXPERTS, BACKEND = BLOCKS
+PICTURE, TRAINING, PROBLEM, EXPERTS, LAYER, BACKEND = BLOCKS
 TAG = re.compile(r"\bE\d+\b")
 
 
@@ -156,7 +157,7 @@ def test_first_example_is_short_and_denoises(capsys):
 
 def test_training_example_trains_saves_and_denoises(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shorter = TRAINING.replace("noise_level=0.1)", "noise_level=0.1, max_epochs=1)")
+    shorter = TRAINING.replace("noise_level=0.1)", "noise_level=0.1, max_steps=25)")
     names, out = run(shorter.replace(".train  ", ".train[:2]  "), capsys)
     assert shorter != TRAINING and len(names["model"].records) == 2
     assert float(out) > 22  # the data have 20
@@ -176,10 +177,18 @@ def test_experts_of_ones_own_pass_their_check_and_reconstruct(capsys):
     assert ri.reconstruct(problem).all_converged
 
 
+def test_layer_of_the_readme_is_judged_in_six_lines(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mine", test_adapters)
+    assert len([line for line in LAYER.splitlines() if line]) <= 6
+    few = LAYER.replace("crosscheck(backend", "crosscheck(backend, cases=2, budget=600")
+    for source, verdict in ((few, "agrees in 2"), (few.replace("Layer()", "Layer(0.5)"), "half")):
+        assert verdict in run(source, capsys)[1]
+
+
 def test_wrong_backend_of_the_readme_is_diagnosed_as_it_says():
     namespace: dict = {}
     exec(BACKEND, namespace)
-    only = settings(re.search(r"--only (\S+)", README)[1])
+    only = re.search(r"--only (\S+)", README)[1]
     options = {"cases": 4, "only": only, "time_limit": 120.0, "budget": 600.0}
     report = ri.crosscheck(namespace["Mine"](), **options)
     first = report.first_wrong

@@ -203,7 +203,7 @@ def test_verdicts_on_bad_values_say_what_is_wrong():
     assert shape.agrees is False and "expected (2, 1, 5, 6)" in shape.note
     assert energy.agrees is None and "no such output" in energy.note
     assert value.agrees is False and "NaN" in value.note and value.digits == 0
-    with pytest.raises(ValueError, match="given mpa, expected names among map"):
+    with pytest.raises(ValueError, match="given mpa, expected names among operator, "):
         judge(reference, {"mpa": np.zeros(2)})
 
 

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 from case_factory import make_case
-from test_figures_scripts import LOSSES, synthetic_run
+from test_figures_scripts import synthetic_run
 
 from refimpl import storage
 from refimpl.experiments import load_run, save_run
@@ -34,12 +34,12 @@ def small_model():
 
 def small_state():
     x, images = np.arange(3.0), np.ones((1, 1, 2, 2))
-    return TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f")
+    return TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f", x)
 
 
 WRITERS = {
     "model": lambda path: small_model().save(path),
-    "run": lambda path: save_run(path, synthetic_run("deq", LOSSES["deq"])),
+    "run": lambda path: save_run(path, synthetic_run("deq")),
     "checkpoint": lambda path: save_checkpoint(path, small_state()),
 }
 READERS = {"model": load_model, "run": load_run, "checkpoint": load_checkpoint}
@@ -93,11 +93,11 @@ def test_missing_and_foreign_entries_are_refused_one_by_one(kind, tmp_path):
     path = tmp_path / "file.npz"
     WRITERS[kind](path)
     arrays, text = entries(path)
-    optional = ("b", "weights", "gamma", "parameters_C")
+    optional = ("b", "weights", "gamma", "parameters_C", "provenance")
     for name in arrays.keys() - {"text", *optional}:
         path.write_bytes(storage.npz_bytes({n: x for n, x in arrays.items() if n != name}))
         assert f"{name} is missing" in refusal(READERS[kind], path)
-    for name in text.keys() - {"format"}:
+    for name in text.keys() - {"format", *optional}:
         changed = {k: x for k, x in text.items() if k != name}
         path.write_bytes(storage.npz_bytes(arrays | {"text": storage.encoded(changed)}))
         assert f"{name} is missing" in refusal(READERS[kind], path)
@@ -307,6 +307,21 @@ def test_parts_of_writers_that_are_gone_are_removed(old):
         (old / name).write_bytes(b"half")
     storage.write_file(old / "a", b"old a")
     assert {name: (old / name).exists() for name in parts} == parts
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of the system")
+def test_one_process_writes_at_a_time_and_what_a_dead_one_left_is_taken_over(tmp_path):
+    path, lock = tmp_path / "run.npz", tmp_path / ".run.npz.refimpl-lock"
+    lock.write_text("4194304 on elsewhere")
+    with storage.locked(path):
+        assert lock.read_text().startswith(f"{os.getpid()} on ")
+        with pytest.raises(ValueError, match=f"run.npz: process {os.getpid()} on .* is writing it"):
+            with storage.locked(path):
+                pass
+    with storage.locked(path), pytest.raises(KeyError):
+        with storage.locked(tmp_path / "other.npz"):
+            raise KeyError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_digest_tells_settings_and_data_apart_and_keeps_no_address():

@@ -56,7 +56,7 @@ def test_the_same_edge_is_known_at_a_smaller_slope():
 def test_no_adjoint_state_passes_by_being_zero(crop):
     case = edge_case(crop)
     report = evaluate(case).report
-    assert report["adjoint"]["residual_limit"][0] <= 1e-3 * gradient_norm(case)
+    assert report["adjoint"]["residual_limit"][0] <= 1e-3 * gradient_norm(case) * (1 + 1e-12)
 
 
 def gradient_norm(case):

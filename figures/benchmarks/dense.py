@@ -20,7 +20,7 @@ from refimpl.experiments import get_experiment, set_up
 from refimpl.images import PAPER_RANGE, add_noise, faces
 from refimpl.results import BreakdownError, NotConvergedError
 
-PRESET, IMAGES, TARGET = "dense-denoising-relu-0.1", 100, 5e-6
+PRESET, IMAGES, TARGET = "dense-denoising-relu", 100, 5e-6
 FIRST, ITERATIONS = 1e-6, 200
 MEMORY, RIDGES, MOST = 5, (1e-4, 1e-10), 5_000
 

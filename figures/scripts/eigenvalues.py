@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from figures.studies import load_study
-from figures.studies.eigenvalues import CROP
-from figures.style import METHOD_STYLES, plt, save
+from figures.studies.eigenvalues import CROP, START
+from figures.style import METHOD_STYLES, ORANGE, plt, save
 from refimpl.experiments import METHODS, PROBLEMS
 
 LINEAR = 1e-4
 NOTE = "ρ: spectral radius; asym: ‖J − Jᵀ‖ / ‖J‖; complex: how many eigenvalues are not real"
 MODELS = {"dense": "dense, 25 × 25", "convolutional": f"convolutional, {CROP} × {CROP}"}
-SHORT = {"bilevel": "bilevel", "deq": "DEQ", "deq_from_bilevel": "from bil."}
+SHORT = {START: "start", "bilevel": "tied", "deq": "untied", "deq_from_bilevel": "from tied"}
+STYLES = {START: {"color": ORANGE, "marker": "|", "label": "before training"}, **METHOD_STYLES}
 FRONT = {"markersize": 1.5, "zorder": 3}  # the tied ones, all on the real axis
 BEHIND = {"markersize": 3.5, "markerfacecolor": "none", "markeredgewidth": 0.7}
 
@@ -32,7 +33,7 @@ def draw(output: Path) -> None:
             axes.set_xlabel("real part")
         row[0].set_ylabel("imaginary part")
     entries = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*entries, loc="outside lower center", ncols=4, title=NOTE)
+    figure.legend(*entries, loc="outside lower center", ncols=5, title=NOTE)
     save(figure, output, "eigenvalues")
 
 
@@ -41,13 +42,13 @@ def draw_panel(axes, study: dict[str, np.ndarray], key: str) -> None:
     angle = np.linspace(0, 2 * np.pi, 2001)
     axes.plot(np.cos(angle), np.sin(angle), color="black", linewidth=0.8, label="unit circle")
     lines = []
-    for method in METHODS:
+    for method in (START, *METHODS):
         values = study.get(f"{key}-{method}-eigenvalues")
         if values is None:
             tried = f"{key}-{method}-residual" in study
             lines += [f"{SHORT[method]:9s} no fixed point found"] if tried else []
             continue
-        style = METHOD_STYLES[method]
+        style = STYLES[method]
         axes.plot(
             values.real,
             values.imag,

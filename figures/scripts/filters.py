@@ -1,66 +1,65 @@
-"""Learned filters, A of bilevel, A and C of DEQ, and ‖A − C‖ / ‖A‖ over training.
+"""Learned filters before and after: A at the start, A tied, A and C untied from tied.
 
-Each filter is drawn on its own scale, symmetric about zero: grey is 0. The strongest come first.
-Where training moves taps by much less than their size, the change since the start is drawn too.
+The strongest, by w ‖A_k‖ of the tied model, come first, the same order in every column. Each filter
+is drawn on its own scale, symmetric about zero: grey is 0. The last column: w ‖A_k‖ of each.
 """
 
 from pathlib import Path
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from figures.saved import saved_runs
-from figures.style import METHOD_STYLES, plt, save
+from figures.style import METHOD_STYLES, bare, plt, save
 from refimpl.experiments import EXPERIMENTS, Run, set_up
 
-ROWS = {  # preset, filters shown, side by side, whether their changes are shown below them
-    "30 filters 3 × 3": ("conv-denoising-3x3-tv", 30, 6, False),
-    "2 filters 11 × 11,\nbelow: their change": ("conv-denoising-11x11-tv", 2, 2, True),
-    "5 dense rows,\nchange": ("dense-denoising-relu-0.1", 5, 5, True),
+ROWS = {  # preset, filters shown, side by side
+    "denoising,\n30 filters 3 × 3": ("conv-denoising-3x3", 30, 6),
+    "inpainting,\n30 filters 3 × 3": ("conv-inpainting-3x3", 30, 6),
+    "denoising,\n2 filters 11 × 11": ("conv-denoising-11x11", 2, 2),
+    "inpainting,\n12 dense rows": ("dense-inpainting-tanh", 12, 4),
 }
-COLUMNS = (("bilevel", "A"), ("deq", "A"), ("deq", "C"))
+COLUMNS = ("start", "A, tied", "A, untied from tied", "C, untied from tied")
 
 
 def draw(output: Path) -> None:
     """Save filters."""
-    figure, panels = plt.subplots(
-        len(ROWS), 4, figsize=(9.2, 6.0), width_ratios=(1, 1, 1, 1.3), height_ratios=(5, 6, 3.2)
-    )
+    figure, panels = plt.subplots(len(ROWS), 5, figsize=(10.5, 9), width_ratios=(1, 1, 1, 1, 1.2))
+    lines = []
     for (label, (preset, *layout)), row in zip(ROWS.items(), panels):
         runs = saved_runs(output, preset, parameters=True)
-        start = set_up(EXPERIMENTS[preset]).start.A if runs else None
-        for axes, (method, name) in zip(row, COLUMNS):
+        for axes, title in zip(row[:4], COLUMNS):
             bare(axes)
-            if method in runs:
-                picture = learned(runs[method], name, start, layout)
-                axes.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-            else:
-                axes.text(0.5, 0.5, "not trained", ha="center", transform=axes.transAxes)
-            axes.set_title(f"{name} of {METHOD_STYLES[method]['label']}")
+            axes.set_title(title)
         row[0].set_ylabel(label)
-        draw_asymmetry(row[3], runs)
-    handles = [plt.Line2D([], [], **style) for style in METHOD_STYLES.values()]
-    figure.legend(handles=handles, loc="outside lower right", ncols=3)
-    save(figure, output, "filters")
+        if "bilevel" not in runs or "deq_from_bilevel" not in runs:
+            row[0].text(0.5, 0.5, "not trained", ha="center", transform=row[0].transAxes)
+            continue
+        banks = columns(EXPERIMENTS[preset], runs)
+        strength = {method: strengths(runs[method]) for method in ("bilevel", "deq_from_bilevel")}
+        order = np.argsort(-strength["bilevel"], kind="stable")
+        for axes, bank in zip(row, banks):
+            picture = mosaic(bank[order[: layout[0]]], layout[1])
+            axes.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        draw_strengths(row[4], strength, order)
+        lines.append(claim(preset, *banks))
+    handles = [plt.Line2D([], [], **METHOD_STYLES[m]) for m in ("bilevel", "deq_from_bilevel")]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    save(figure, output, "filters", "\n".join(lines) or "Nothing is trained.")
 
 
-def bare(axes) -> None:
-    """No grid, ticks or frame."""
-    axes.grid(False)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+def columns(experiment, runs: dict[str, Run]) -> list[np.ndarray]:
+    """The four banks as pictures (F, h, w)."""
+    setup = set_up(experiment)
+    start = setup.model.effective(setup.start).A
+    size = setup.images.train.shape[2:] if start.ndim == 2 else start.shape[2:]
+    tied, untied = (runs[method].effective for method in ("bilevel", "deq_from_bilevel"))
+    return [x.reshape(-1, *size) for x in (start, tied.A, untied.A, untied.C)]
 
 
-def learned(run: Run, name: str, start: np.ndarray, layout: list) -> np.ndarray:
-    """The filters with the largest norms in A, and below them what training changed."""
-    shown, width, with_change = layout
-    size = run.truth.shape[2:] if start.ndim == 2 else start.shape[2:]
-    A, filters = (getattr(run.effective, part).reshape(-1, *size) for part in ("A", name))
-    chosen = np.argsort(-np.linalg.norm(A, axis=(1, 2)), kind="stable")[:shown]
-    if not with_change:
-        return mosaic(filters[chosen], width)
-    change = filters - start.reshape(-1, *size)
-    return mosaic(np.concatenate((filters[chosen], change[chosen])), width)
+def strengths(run: Run) -> np.ndarray:
+    """γ w ‖A_k‖ of each filter."""
+    theta = run.effective
+    return theta.gamma * theta.weights * np.linalg.norm(theta.A.reshape(len(theta.A), -1), axis=1)
 
 
 def mosaic(filters: np.ndarray, width: int) -> np.ndarray:
@@ -77,10 +76,21 @@ def mosaic(filters: np.ndarray, width: int) -> np.ndarray:
     return picture
 
 
-def draw_asymmetry(axes, runs: dict[str, Run]) -> None:
-    """‖A − C‖ / ‖A‖ of every epoch; the tied model stays at 0."""
-    for method, run in runs.items():
-        values = [record["asymmetry"] for record in run.records]
-        axes.plot([record["epoch"] for record in run.records], values, **METHOD_STYLES[method])
-    axes.set(xlabel="epoch", ylabel="‖A − C‖ / ‖A‖")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def draw_strengths(axes, strength: dict[str, np.ndarray], order: np.ndarray) -> None:
+    """γ w ‖A_k‖ in the order of the pictures."""
+    for method, values in strength.items():
+        style = {**METHOD_STYLES[method], "marker": None if len(order) > 40 else "o"}
+        axes.plot(np.arange(1, len(order) + 1), values[order], **style)
+    axes.set(xlabel="filter", ylabel="γ w ‖A_k‖", yscale="log")
+
+
+def claim(preset: str, start, tied, untied, synthesis) -> str:
+    """How far training moved A, and how far untying moved C from A."""
+    size = np.linalg.norm
+    scale = np.vdot(start, tied) / size(start) ** 2  # the part that only scales the start
+    moved = size(tied - scale * start) / size(tied)
+    apart = size(untied - synthesis) / size(untied)
+    return (
+        f"{preset}: the part of A that is no multiple of the start is {moved:.0%} of it; "
+        f"untied, ‖A − C‖ / ‖A‖ = {apart:.2f}."
+    )

@@ -12,7 +12,7 @@ from figures.studies import load_study
 from figures.style import BLACK, BLUE, RED, plt, save
 
 LABELS = {"A": "Â", "norm": "∇‖Â‖", "frozen": "frozen\ngradient"}
-STARTS = {"random": "random start", "tv": "total-variation start"}
+STARTS = {"random": "random start", "total_variation": "total-variation start"}
 LINEAR = 1e-3
 
 

@@ -18,7 +18,7 @@ def draw(output: Path) -> None:
     """Save tolerance."""
     study = load_study(output, "tolerance")
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 4.6), sharex=True)
-    figure.suptitle(f"{DESCRIPTION}, τ = 1/800; one test image", fontsize=9)
+    figure.suptitle(f"{DESCRIPTION}, a safe τ; one test image", fontsize=9)
     for axes, (quantity, name) in zip(panels, QUANTITIES.items()):
         for model, style in MODELS.items():
             if f"{model}/errors" in study:

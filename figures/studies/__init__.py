@@ -19,7 +19,8 @@ STUDIES = (
     "gradient_checks",
     "eigenvalues",
     "normalization",
-    "robustness",
+    "pictures",
+    "optimisers",
 )
 
 

@@ -1,4 +1,4 @@
-"""Eigenvalues of ∂_u T at the fixed point, for the tied and the untied maps after training.
+"""Eigenvalues of ∂_u T at the fixed point, before training, and after it for every method.
 
     ∂_u T = I − τ J,   J = λ KᵀK + ∂F
 
@@ -23,11 +23,12 @@ from refimpl.verification.checks import dense_matrix
 PRESETS = {
     (model, problem): f"{prefix}-{problem}-{suffix}"
     for model, prefix, suffix in (
-        ("dense", "dense", "relu-0.1"),
-        ("convolutional", "conv", "3x3-tv"),
+        ("dense", "dense", "tanh"),
+        ("convolutional", "conv", "3x3"),
     )
     for problem in ("denoising", "inpainting", "deconvolution")
 }
+START = "start"
 CROP = 20
 TOLERANCE = 1e-12  # of the forward solve, far below the accuracy that a plot shows
 MAX_ITERATIONS = 200
@@ -40,20 +41,23 @@ def compute(runs: Path) -> dict[str, np.ndarray]:
     """
     arrays = {}
     for (model, problem), name in PRESETS.items():
-        for method in METHODS:
-            path = run_path(EXPERIMENTS[name], method, runs)
-            if path.exists():
-                step, start = trained_step(EXPERIMENTS[name], load_run(path).effective)
-                spectrum = spectrum_at_fixed_point(step, start)
-                arrays |= {f"{model}-{problem}-{method}-{what}": x for what, x in spectrum.items()}
+        paths = {method: run_path(EXPERIMENTS[name], method, runs) for method in METHODS}
+        there = {method: path for method, path in paths.items() if path.exists()}
+        for method in (START, *there) if there else ():
+            theta = load_run(there[method]).parameters if method in there else None
+            spectrum = spectrum_at_fixed_point(*trained_step(EXPERIMENTS[name], theta))
+            arrays |= {f"{model}-{problem}-{method}-{what}": x for what, x in spectrum.items()}
     return arrays
 
 
 def trained_step(experiment: Experiment, theta) -> tuple[Step, np.ndarray]:
-    """T for the first test image, cropped for the convolutional model, and a start Kᵀy."""
+    """T for the first test image, cropped for the convolutional model, and a start Kᵀy.
+
+    `theta` is θ̂; None: that of the preset's start, with the γ that is best for one image.
+    """
     size = experiment.image_size if experiment.model == "dense" else CROP
     setup = set_up(replace(experiment, image_size=size, train_images=1, test_images=1))
-    step = setup.model.step(theta, setup.y_test)
+    step = setup.model.step(setup.start if theta is None else theta, setup.y_test)
     return step, setup.model.operator.adjoint(setup.y_test)
 
 

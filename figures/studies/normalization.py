@@ -24,9 +24,11 @@ from refimpl.paper.operators.banks import Analysis
 from refimpl.training.normalization import Normalization
 from refimpl.training.objective import Objective, SolverSettings
 
-PRESETS = tuple(
-    f"conv-denoising-{size}-{start}" for size in ("3x3", "11x11") for start in ("random", "tv")
-)
+PRESETS = {
+    f"conv-denoising-{size}-{start}": (f"conv-denoising-{size}", start)
+    for size in ("3x3", "11x11")
+    for start in ("random", "total_variation")
+}
 SIZE = 32
 RANDOM = 3
 STEP = 2e-5  # of the difference quotient, for unit directions; ‖Â‖ itself is at least 1
@@ -41,9 +43,10 @@ SOLVERS = SolverSettings(
 
 def compute(runs: Path) -> dict[str, np.ndarray]:
     """For each start, keys "START-WHAT": gradients' difference, cosine, and slopes by direction."""
-    arrays = {"presets": np.array(PRESETS), "directions": np.array(list(direction_names()))}
-    for name in PRESETS:
-        arrays |= {f"{name}-{what}": x for what, x in compare(get_experiment(name)).items()}
+    arrays = {"presets": np.array(list(PRESETS)), "directions": np.array(list(direction_names()))}
+    for name, (preset, start) in PRESETS.items():
+        compared = compare(replace(get_experiment(preset), start=start))
+        arrays |= {f"{name}-{what}": x for what, x in compared.items()}
     return arrays
 
 
@@ -78,7 +81,8 @@ def compare(experiment: Experiment) -> dict[str, np.ndarray]:
 def objective(setup: Setup, derivative: str) -> Objective:
     """The loss of the training image as a function of Â, differentiated in one of two ways."""
     normalization = Normalization(setup.model.bank, derivative, norm=TOTAL_VARIATION_NORM)
-    model = replace(setup.model, normalization=normalization)
+    P = setup.model.parametrisation
+    model = replace(setup.model, parametrisation=replace(P, filters=normalization))
     return Objective(model, setup.images.train, setup.y, SOLVERS)
 
 

@@ -18,7 +18,7 @@ from refimpl.experiments import get_experiment, load_run, set_up
 from refimpl.kernels.vectors import norm
 from refimpl.results import SolverResult
 
-PRESET = "conv-denoising-3x3-tv"
+PRESET = "conv-denoising-3x3"
 DESCRIPTION = "denoising with 30 filters of 3 × 3, σ = tanh(100 z)"
 MODELS = {"tied": "bilevel", "untied": "deq"}
 

@@ -1,11 +1,16 @@
 """The command line: the only place that parses arguments, prints and chooses exit codes.
 
+    refimpl denoise PHOTO -o OUT       also inpaint, deconvolve: one photograph
+    refimpl models                     the trained models that ship
+    refimpl show MODEL                 what a model learned, as a picture
+    refimpl evaluate DIR --model M     PSNR and SSIM on photographs, beside total variation
     refimpl verify                     every identity: name, measured, bound, verdict
     refimpl verify --golden            every output of the golden suite, likewise
     refimpl oracle CASE_DIR            every output of a portable case, with error bounds
     refimpl crosscheck MODULE:OBJECT   hold a backend against the reference
     refimpl compare CASE_DIR OUTPUTS   hold outputs from a file against the reference
     refimpl experiment NAME | --list   train one preset
+    refimpl train DIR -o M.npz         train a regulariser on photographs
     refimpl data                       the data sets there are
 
 Exit codes: 0; 1 if a check failed, a backend disagrees or a solve did not converge; 2 for bad
@@ -36,6 +41,9 @@ from refimpl.cli.common import (
 )
 from refimpl.cli.crosschecks import add_compare, add_crosscheck
 from refimpl.cli.experiment_command import add_experiment
+from refimpl.cli.model_commands import add_model_commands
+from refimpl.cli.pictures import add_pictures
+from refimpl.cli.train_command import add_train
 
 __all__ = ["BadInputError", "main", "make_parser", "write_json"]
 
@@ -80,9 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"refimpl {version('refimpl')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_pictures(commands)
+    add_model_commands(commands)
     _add_verify(commands)
     _add_oracle(commands)
     add_experiment(commands)
+    add_train(commands)
     add_crosscheck(commands)
     add_compare(commands)
     data = add_command(

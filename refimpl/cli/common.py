@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,20 @@ def input_errors() -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError) as error:
         raise BadInputError(said(error)) from error
+
+
+@contextmanager
+def log_shown() -> Iterator[None]:
+    """What the logger "refimpl" tells goes to standard error."""
+    logger, handler = logging.getLogger("refimpl"), logging.StreamHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def add_command(

@@ -32,11 +32,15 @@ def add_crosscheck(commands) -> None:
     parser.add_argument("--stages", metavar="A,B", help="only these (default: all offered)")
     parser.add_argument(
         "--only",
-        type=settings,
         metavar="K=V,…",
-        help="settings that every case has, such as operator=identity,tied=true; known are "
-        "operator, operator_boundary, analysis, boundary, potential, tied, normalized, images, "
-        "channels",
+        help="settings that every case has, such as operator=identity,b=none,filter_size=3x3,"
+        "size=window,slope=1; an unknown one is answered with all",
+    )
+    parser.add_argument(
+        "--tol",
+        type=float,
+        metavar="R",
+        help="relative residual that solves are asked for and judged by (default: 1e-12, or 1e-6)",
     )
     parser.add_argument(
         "--time-limit", type=float, default=10.0, metavar="S",
@@ -64,7 +68,10 @@ def add_compare(commands) -> None:
         "case", type=Path, metavar="CASE_DIR", help="holds case.json and inputs.npz"
     )
     parser.add_argument(
-        "outputs", type=Path, metavar="OUTPUTS.npz", help="any of the outputs of the case"
+        "outputs",
+        type=Path,
+        metavar="OUTPUTS",
+        help="any of the outputs of the case: an npz or mat file, or a directory of npy files",
     )
     _add_formats(parser)
 
@@ -72,28 +79,6 @@ def add_compare(commands) -> None:
 def _add_formats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML as well")
-
-
-def settings(text: str) -> dict[str, Any]:
-    """The mapping of name=value,name=value; true, false and integers are read as such.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        If an entry has no =, or a name comes twice.
-    """
-    found: dict[str, Any] = {}
-    words = {"true": True, "false": False}
-    for entry in text.split(","):
-        name, equals, value = (part.strip() for part in entry.partition("="))
-        if not equals:
-            raise argparse.ArgumentTypeError(
-                f"{entry!r} has no =; expected for example operator=identity,tied=true"
-            )
-        if name in found:
-            raise argparse.ArgumentTypeError(f"{name} is given twice, expected once")
-        found[name] = int(value) if value.isdecimal() else words.get(value.lower(), value)
-    return found
 
 
 def run_crosscheck(options: argparse.Namespace) -> int:
@@ -113,6 +98,7 @@ def run_crosscheck(options: argparse.Namespace) -> int:
                 precision=options.precision,
                 stages=options.stages.split(",") if options.stages else None,
                 only=options.only,
+                tol=options.tol,
                 time_limit=options.time_limit,
                 budget=options.budget,
                 out=options.out,
@@ -160,7 +146,8 @@ def _progress() -> Callable[[Any], None]:
         if (verdict.stage, wrong) not in seen:
             seen.add((verdict.stage, wrong))
             word = "DISAGREES" if wrong else "agrees" if verdict.agrees else "cannot judge"
-            line = f"seed {verdict.case}: {verdict.stage} {word}: {verdict.message}"
+            where = "" if verdict.case is None else f"seed {verdict.case}: "
+            line = f"{where}{verdict.stage} {word}: {verdict.message}"
             print(line, file=sys.stderr, flush=True)
 
     return show
@@ -168,13 +155,10 @@ def _progress() -> Callable[[Any], None]:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Hold the outputs in a file against the reference."""
-    from refimpl.storage import read_arrays
-    from refimpl.verification.cases import read_case
     from refimpl.verification.crosscheck import compare
 
     with input_errors():
-        case = read_case(options.case)
-        report = compare(case, read_arrays(options.outputs), name=str(options.outputs))
+        report = compare(options.case, options.outputs, on_verdict=_progress())
     return _show(report, options)
 
 

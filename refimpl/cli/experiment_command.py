@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from refimpl.cli.common import (
@@ -35,7 +36,11 @@ def add_experiment(commands) -> None:
         metavar="DIR",
         help="results go to DIR/NAME/METHOD (default: results)",
     )
-    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint; L-BFGS, which keeps none, begins anew",
+    )
     parser.add_argument(
         "--paper-solvers",
         action="store_true",
@@ -64,17 +69,30 @@ def run_experiment(options: argparse.Namespace) -> int:
 
 def _train(experiment, method: str, folder: Path, resume: bool) -> int:
     """Train one preset in one way into folder/method; the tied one first where it is the start."""
+    from refimpl.storage import locked
+
+    with ExitStack() as stack:
+        with input_errors():
+            stack.enter_context(locked(folder / method / "run.npz"))
+        return _train_alone(experiment, method, folder, resume)
+
+
+def _train_alone(experiment, method: str, folder: Path, resume: bool) -> int:
+    """The same, once no other process writes there."""
     from refimpl.experiments import run, save_run, summarize
     from refimpl.results import BreakdownError, NotConvergedError
+    from refimpl.training import save_checkpoint
 
     directory, title = folder / method, f"{experiment.name} {method}"
     try:
         start = _tied_solution(experiment, folder, resume) if method == "deq_from_bilevel" else None
         with input_errors():
             progress = _prepare(experiment, method, directory, resume)
-        with _display(title, experiment.training.epochs, progress) as show:
-            keep = _each_epoch(directory, show)
-            result = run(experiment, method, start=start, resume=progress, callback=keep)
+        with _display(title, experiment.training, progress) as show:
+            result = run(
+                experiment, method, start=start, report=show, resume=progress,
+                callback=partial(save_checkpoint, directory / "checkpoint.npz"),
+            )  # fmt: skip
         finished = summarize(experiment, method, result)
     except (NotConvergedError, BreakdownError) as error:
         print(f"{title}: {error}", file=sys.stderr)
@@ -82,7 +100,7 @@ def _train(experiment, method: str, folder: Path, resume: bool) -> int:
     save_run(directory / "run.npz", finished)
     write_json(directory / "records.json", result.records)
     quality = f"PSNR {finished.psnr.mean():.2f} dB on the test images"
-    print(f"{title}: {quality}; results in {directory}")
+    print(f"{title}: {result.ended}; {quality}; results in {directory}")
     return OK if finished.converged.all() else FAILED
 
 
@@ -135,27 +153,21 @@ def _prepare(experiment, method: str, directory: Path, resume: bool):
     return load_checkpoint(checkpoint) if checkpoint.exists() else None
 
 
-def _each_epoch(directory: Path, show: Callable[[dict], None]):
-    """The callback of training: keep a checkpoint, show the record."""
-    from refimpl.training import save_checkpoint
-
-    def callback(progress):
-        save_checkpoint(directory / "checkpoint.npz", progress)
-        show(progress.records[-1])
-
-    return callback
-
-
 @contextmanager
-def _display(title: str, epochs: int, progress) -> Iterator[Callable[[dict], None]]:
-    """A progress bar on a terminal, a line for each epoch elsewhere."""
+def _display(title: str, training, progress) -> Iterator[Callable[[dict], None]]:
+    """A progress bar on a terminal, a line for each step or epoch elsewhere."""
+    from refimpl.training import TrainingSettings
+
+    minibatches = isinstance(training, TrainingSettings)
+    limit = training.epochs if minibatches else training.max_iterations
+    unit = "epoch" if minibatches else "step"
     if not sys.stderr.isatty():
-        yield lambda r: print(f"{title}: epoch {r['epoch']}/{epochs}, {_losses(r)}", flush=True)
+        yield lambda r: print(f"{title}: {unit} {r['epoch']}/{limit}, {_losses(r)}", flush=True)
         return
     from tqdm import tqdm
 
     done = progress.epoch if progress else 0
-    with tqdm(total=epochs, initial=done, desc=title, unit="epoch") as bar:
+    with tqdm(total=limit, initial=done, desc=title, unit=unit) as bar:
 
         def show(record):
             bar.set_postfix_str(_losses(record))
@@ -165,4 +177,5 @@ def _display(title: str, epochs: int, progress) -> Iterator[Callable[[dict], Non
 
 
 def _losses(record: dict) -> str:
-    return f"loss {record['loss_train']:.4g} train, {record['loss_test']:.4g} test"
+    test = f", {record['loss_test']:.4g} test" if "loss_test" in record else ""
+    return f"loss {record['loss_train']:.4g} train{test}"

@@ -8,14 +8,14 @@
     is_known(object, classes) whether it is of exactly one of these, with no method exchanged
 
 `refimpl.paper.equations` defines what they compute. What a solve asks of a step besides: how a
-batch is cut (`parts_for`, `solve_in_parts`), what its Jacobian can be divided by
+batch is cut (`parts_for`, `solve_in_parts`, `joined`), what its Jacobian can be divided by
 (`find_preconditioner`), and how steep its field is (`slope_bound`).
 
 Behind the door: `fused` kernels for the field of experts and the `general` path for what these do
 not know, two forms of `jacobians`, Newton's `slopes`, and all of float32 in `single`.
 """
 
-from refimpl.engine.batches import parts_for, solve_in_parts
+from refimpl.engine.batches import joined, parts_for, solve_in_parts
 from refimpl.engine.field import Field, FieldLinearization, TiedField, make_field
 from refimpl.engine.preconditioners import FACTORED, find_preconditioner
 from refimpl.engine.safe_steps import bank_norm_bound, norm_bound, slope_bound, strength
@@ -43,6 +43,7 @@ __all__ = [
     "compiled",
     "find_preconditioner",
     "is_known",
+    "joined",
     "make_field",
     "make_step",
     "norm_bound",

@@ -17,6 +17,7 @@ from refimpl.paper.operators.banks import Analysis, DenseBank, FilterBank
 from refimpl.paper.operators.base import Composition, LinearOperator, Multiple, Sum
 from refimpl.paper.operators.convolution import Convolution
 from refimpl.paper.operators.pointwise import Identity, Mask, Matrix
+from refimpl.paper.operators.sampling import Downsample
 from refimpl.paper.potentials import trait
 from refimpl.paper.problem import Problem
 
@@ -77,7 +78,7 @@ def _shrunk(bank: FilterBank) -> FilterBank:
 
 def norm_bound(K: LinearOperator, dtype: np.dtype) -> float:
     """‖K‖, or more; for an operator that shows no coefficients an estimate with a margin."""
-    if is_known(K, (Identity, Mask)):
+    if is_known(K, (Identity, Mask, Downsample)):
         return 1.0
     if is_known(K, (Matrix,)):
         sizes = abs(K.matrix)

@@ -16,11 +16,12 @@ from refimpl.engine.twins import is_known
 from refimpl.paper.operators.banks import FilterBank
 from refimpl.paper.operators.convolution import Convolution
 from refimpl.paper.operators.pointwise import Identity, Mask, Matrix
+from refimpl.paper.operators.sampling import Downsample
 from refimpl.paper.problem import Problem
 
 # ‖∂F‖ / λ up to which float32 is near enough for corrections.
 MILD = 1e5
-CONVERTIBLE = (Identity, Mask, Convolution, Matrix)
+CONVERTIBLE = (Identity, Mask, Downsample, Convolution, Matrix)
 
 
 def in_single(problem: Problem) -> Problem | None:

@@ -37,6 +37,7 @@ from refimpl.kernels.vectors import norm
 from refimpl.paper.operators import (
     Convolution,
     DenseBank,
+    Downsample,
     FilterBank,
     Identity,
     LinearOperator,
@@ -272,7 +273,7 @@ def data_roundings(step: Step) -> float:
 
 def operator_roundings(K: LinearOperator) -> float:
     """Most roundings that a number goes through in K and Kᵀ together; infinite if not known."""
-    if is_known(K, (Identity, Mask)):
+    if is_known(K, (Identity, Mask, Downsample)):
         return 0
     if is_known(K, (Matrix,)):
         return sum(K.matrix.shape)

@@ -38,7 +38,7 @@ from refimpl.equilibrium.options import check_known, check_settings, settings
 from refimpl.equilibrium.proved import proved_monotonicity
 from refimpl.equilibrium.tolerances import Measured, chosen_tolerance, to_error
 from refimpl.kernels.vectors import norm
-from refimpl.paper.problem import Problem
+from refimpl.paper.problem import Problem, require
 from refimpl.results import BreakdownError, SolverResult
 
 Callback = Callable[[int, Array, Array], None]
@@ -64,6 +64,7 @@ TIED_ONLY = ("nesterov", "lbfgs", "newton")
 def reconstruct(
     step: Step | Problem,
     u0: Array | None = None,
+    model: Any = None,
     *,
     method: str = "auto",
     tol: float | None = None,
@@ -82,6 +83,9 @@ def reconstruct(
         Of a problem, the step with a safe τ.
     u0 : array (N, C, H, W), optional
         Start; left out: Kᵀ y.
+    model : TrainedModel, optional
+        `reconstruct(K, y, model)` is `reconstruct(model.problem(y, K))`: K and its data y stand in
+        the places of `step` and `u0`.
     method : str
         "auto", one of `ANY_MODEL`, or of `TIED_ONLY` for a `TiedStep`. "auto" chooses by the model;
         the result's `method` says what, and whether it fell back on another.
@@ -121,6 +125,9 @@ def reconstruct(
     BreakdownError
         When iterates become infinite or NaN; for `picard` with the largest safe τ.
     """
+    if model is not None:
+        require(model, ("problem",), "model", 'load_model("model.npz")')
+        step, u0 = model.problem(u0, step), None
     step = as_step(step)
     tol, residual_tol = chosen_tolerance(tol, residual_tol, step.dtype, error)
     if callback is not None and not callable(callback):
@@ -302,14 +309,16 @@ def anderson(
 
 
 def newton_krylov(
-    step: Step, u0: Array, *, tol: float, max_iterations: int = 100, restart: int = 30,
-    preconditioner: str | None = None, callback: Callback | None = None,
+    step: Step, u0: Array, *, tol: float, max_iterations: int = 100,
+    max_products: int | None = None, restart: int = 30, preconditioner: str | None = None,
+    callback: Callback | None = None,
 ) -> SolverResult:
     """Newton's method on G(u) = 0 with safeguarded slopes, directions by GMRES."""
     return solvers.newton_krylov(
-        step.linearize, u0, step=step.tau, tol=tol, max_iterations=max_iterations, restart=restart,
-        safeguard=_safeguard, preconditioner=_builder(step, u0, preconditioner),
-        precision=step.rough.dtype, callback=callback,
+        step.linearize, u0, step=step.tau, tol=tol, max_iterations=max_iterations,
+        max_products=max_products, restart=restart, safeguard=_safeguard,
+        preconditioner=_builder(step, u0, preconditioner), precision=step.rough.dtype,
+        callback=callback,
     )
 
 
@@ -336,13 +345,15 @@ def lbfgs(
 
 def newton(
     step: TiedStep, u0: Array, *, tol: float, max_iterations: int = 100,
-    preconditioner: str | None = None, callback: Callback | None = None,
+    max_products: int | None = None, preconditioner: str | None = None,
+    callback: Callback | None = None,
 ) -> SolverResult:
     """Newton's method on E with safeguarded slopes, directions by conjugate gradients."""
     return solvers.newton(
         step.linearize, u0, step=step.tau, tol=tol, max_iterations=max_iterations,
-        safeguard=_safeguard, preconditioner=_builder(step, u0, preconditioner),
-        precision=step.rough.dtype, callback=callback,
+        max_products=max_products, safeguard=_safeguard,
+        preconditioner=_builder(step, u0, preconditioner), precision=step.rough.dtype,
+        callback=callback,
     )
 
 

@@ -5,19 +5,30 @@ from refimpl.experiments.presets import (
     METHODS,
     NOISE_LEVELS,
     PROBLEMS,
+    SEEDS,
     Experiment,
     dense_experiment,
     get_experiment,
     with_paper_solvers,
 )
-from refimpl.experiments.runs import Run, load_run, run, save_run, summarize
+from refimpl.experiments.runs import (
+    BASELINE,
+    Run,
+    load_run,
+    run,
+    run_total_variation,
+    save_run,
+    summarize,
+)
 from refimpl.experiments.setup import Setup, set_up
 
 __all__ = [
+    "BASELINE",
     "EXPERIMENTS",
     "METHODS",
     "NOISE_LEVELS",
     "PROBLEMS",
+    "SEEDS",
     "Experiment",
     "Run",
     "Setup",
@@ -25,6 +36,7 @@ __all__ = [
     "get_experiment",
     "load_run",
     "run",
+    "run_total_variation",
     "save_run",
     "set_up",
     "summarize",

@@ -1,9 +1,12 @@
-"""Run a preset in one of the three ways, and keep what came of it.
+"""Run a preset in one of the three ways, or total variation on its data, and keep what came of it.
 
 A `Run` holds everything that tables and figures need, so that nothing is ever trained twice:
 the settings, the records of training, the parameters, and the reconstructions of the test images.
 """
 
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +14,28 @@ import numpy as np
 
 from refimpl.arrays import Array, shown
 from refimpl.experiments.presets import METHODS, Experiment
-from refimpl.experiments.setup import objectives, set_up
+from refimpl.experiments.setup import Setup, objectives, set_up, strengthened, total_variation
 from refimpl.images import psnr, ssim
-from refimpl.paper.parameters import NAMES, Parameters
+from refimpl.paper.filters import total_variation_filters
+from refimpl.paper.parameters import NAMES, Parameters, make_parameters
+from refimpl.results import BreakdownError, NotConvergedError
 from refimpl.storage import as_records, keep, read_kept
-from refimpl.training import TrainingResult, run_epochs
+from refimpl.training import TrainingSettings, run_epochs
+from refimpl.training.lbfgs import LbfgsProgress, train_lbfgs
+from refimpl.training.loop import asymmetry
+from refimpl.training.objective import Objective
+
+BASELINE = "total_variation"
+EVERY = 5  # steps from one look at the test images to the next
+PATIENCE = 8  # steps in which the validation loss must fall
+
+
+class Trained(NamedTuple):
+    """Parameters θ̂ that a run kept, its records, and why it ended."""
+
+    parameters: Parameters
+    records: tuple[dict, ...]
+    ended: str
 
 
 def run(
@@ -23,9 +43,10 @@ def run(
     method: str,
     *,
     start: Parameters | None = None,
+    report: Callable[[dict], None] | None = None,
     callback=None,
     resume=None,
-) -> TrainingResult:
+) -> Trained:
     """Train one preset in one of `METHODS`.
 
     Parameters
@@ -35,12 +56,15 @@ def run(
     start : Parameters, optional
         Tied parameters that replace the preset's start; "deq_from_bilevel" needs them, and
         they are what "bilevel" ended with.
+    report : callable, optional
+        Called with each record.
     callback, resume
-        As in `refimpl.training.run_epochs`.
+        As in `refimpl.training.run_epochs`, for presets that Adam trains; L-BFGS, whose memory
+        would make large checkpoints, trains a preset from start to end.
 
     Returns
     -------
-    TrainingResult
+    Trained
 
     Raises
     ------
@@ -56,19 +80,120 @@ def run(
     setup = set_up(experiment)
     theta = setup.start if start is None else start
     tied = objectives(experiment, setup, tied=True)
-    states = None
+    sets = tied if method == "bilevel" else objectives(experiment, setup, tied=False)
+    raw = theta if method == "bilevel" else theta.untie()
+    # Untied with C = A (E7), the fixed points are those of the tied model, which are easier.
+    first = None
     if method != "bilevel" and resume is None:
-        # Untied with C = A (E7), the fixed points are those of the tied model, which are easier.
-        states = tuple(objective.loss(theta).state.x for objective in tied)
-    return run_epochs(
-        *(tied if method == "bilevel" else objectives(experiment, setup, tied=False)),
-        theta if method == "bilevel" else theta.untie(),
-        experiment.training,
-        value_range=setup.images.value_range,
-        states=states,
-        callback=callback,
-        resume=resume,
-    )
+        first = tuple(objective.loss(theta).state.x for objective in tied)
+    if isinstance(experiment.training, TrainingSettings):
+        return _by_adam(experiment, setup, sets, raw, first, report, callback, resume)
+    return _by_lbfgs(experiment, setup, sets, raw, first, report)
+
+
+def _by_adam(experiment, setup: Setup, sets, raw, first, report, callback, resume) -> Trained:
+    """Minibatches by `run_epochs`."""
+
+    def each_epoch(state) -> None:
+        if callback is not None:
+            callback(state)
+        if report is not None:
+            report(state.records[-1])
+
+    result = run_epochs(
+        *sets, raw, experiment.training, value_range=setup.images.value_range, states=first,
+        resume=resume, callback=each_epoch,
+    )  # fmt: skip
+    return Trained(result.parameters, result.records, result.ended)
+
+
+def _by_lbfgs(experiment, setup: Setup, sets, raw, first, report) -> Trained:
+    """All images at once by `train_lbfgs`, watched on validation and test images."""
+    held_out = None
+    if setup.validation is not None:
+        truth, y = setup.validation
+        held_out = replace(sets[0], truth=truth, y=y)
+    watch = _Watch(*sets, held_out, setup.images.value_range, report)
+    settings = experiment.training
+    result = train_lbfgs(
+        sets[0], raw, trained=settings.trained, max_iterations=settings.max_iterations,
+        tol=settings.tol, stall=settings.stall, memory=settings.memory,
+        states=None if first is None else first[0], callback=watch,
+    )  # fmt: skip
+    return Trained(watch.best, watch.closed(), result.message)
+
+
+class _Watch:
+    """The callback of L-BFGS: records, the parameters to keep, and when to end early.
+
+    Times are those of training alone, without what is computed here.
+    """
+
+    def __init__(self, train: Objective, test: Objective, held_out, value_range, report):
+        self.train, self.test, self.held_out = train, test, held_out
+        self.value_range, self.report = value_range, report
+        self.records, self.best, self.lowest = [], None, (np.inf, 0)
+        self.test_states = self.held_out_states = None
+        self.clocks = time.perf_counter(), time.process_time()
+
+    def __call__(self, progress: LbfgsProgress) -> str:
+        wall, cpu = time.perf_counter() - self.clocks[0], time.process_time() - self.clocks[1]
+        raw, iteration = progress.parameters, progress.iteration
+        record = {
+            "epoch": iteration,
+            "loss_train": progress.loss,
+            "psnr_train": self._psnr(progress.states, self.train),
+            "loss_validation": self._validation_loss(raw),
+            "gradient": progress.gradient,
+            "images_seen": progress.evaluations * len(self.train.truth),
+            "asymmetry": asymmetry(self.train.model.effective(raw)),
+            "seconds": wall,
+            "cpu_seconds": cpu,
+        }
+        if iteration % EVERY == 0:
+            record |= self._tested(raw)
+        self.records.append(record)
+        if self.report is not None:
+            self.report(record)
+        better = record["loss_validation"] < self.lowest[0]
+        if better or self.held_out is None:
+            self.best, self.lowest = raw, (record["loss_validation"], iteration)
+        self.clocks = time.perf_counter(), time.process_time()
+        if iteration - self.lowest[1] >= PATIENCE:
+            return f"the loss of the validation images has not fallen for {PATIENCE} steps"
+        return ""
+
+    def closed(self) -> tuple[dict, ...]:
+        """The records, that of the parameters kept with "kept" and a test loss."""
+        kept = self.records[self.lowest[1]]
+        kept |= {"kept": True} | ({} if "loss_test" in kept else self._tested(self.best))
+        return tuple(self.records)
+
+    def _validation_loss(self, raw: Parameters) -> float:
+        if self.held_out is None:
+            return np.nan
+        loss, self.held_out_states = _evaluated(self.held_out, raw, self.held_out_states)
+        return loss
+
+    def _tested(self, raw: Parameters) -> dict:
+        loss, self.test_states = _evaluated(self.test, raw, self.test_states)
+        found = np.isfinite(loss)
+        quality = self._psnr(self.test_states, self.test) if found else np.nan
+        return {"loss_test": loss, "psnr_test": quality}
+
+    def _psnr(self, states: Array, objective: Objective) -> float:
+        return float(psnr(states, objective.truth, self.value_range).mean())
+
+
+def _evaluated(objective: Objective, raw: Parameters, states: Array | None):
+    """The loss and the states; nan and the old states where some image has no fixed point."""
+    try:
+        evaluation = objective.loss(raw, states)
+    except (BreakdownError, NotConvergedError):
+        return np.nan, states
+    if not evaluation.state.all_converged:
+        return np.nan, states
+    return evaluation.loss, evaluation.state.x
 
 
 class Run(NamedTuple):
@@ -77,11 +202,11 @@ class Run(NamedTuple):
     Attributes
     ----------
     settings : dict
-        The effective settings of the preset, with "method" and "value_range".
+        The effective settings of the preset, with "method", "value_range" and "ended".
     records : tuple of dict
-        One for each epoch, see `refimpl.training`.
+        One for each step or epoch; number 0 describes the start.
     parameters : Parameters
-        Raw θ̂ of the lowest training loss.
+        Raw θ̂ that was kept.
     effective : Parameters
         θ, after normalisation.
     truth, y, reconstruction : arrays
@@ -103,19 +228,49 @@ class Run(NamedTuple):
     converged: Array
 
 
-def summarize(experiment: Experiment, method: str, result: TrainingResult) -> Run:
+def summarize(experiment: Experiment, method: str, result: Trained) -> Run:
     """Reconstruct the test images with the trained parameters and measure them."""
     setup = set_up(experiment)
     _, test = objectives(experiment, setup, tied=method == "bilevel")
-    state = test.loss(result.parameters, result.progress.test_states).state
+    return _measured(experiment, method, result, setup, test)
+
+
+def run_total_variation(experiment: Experiment) -> Run:
+    """Total variation with its best weight, once for the training and once for the test images.
+
+    What is learned is compared with it, so it is given what the others are not: the weight that is
+    best for the very images that it is measured on.
+    """
+    setup = set_up(experiment)
+    begin, cpu = time.perf_counter(), time.process_time()
+    train, test = total_variation(experiment, setup)
+    theta = make_parameters(total_variation_filters((2, 1, 3, 3)))
+    best_train, best_test = (strengthened(objective, theta) for objective in (train, test))
+    seconds = {
+        "seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu
+    }  # fmt: skip
+    losses = train.loss(best_train).loss, test.loss(best_test).loss
+    record = {"epoch": 0, "loss_train": losses[0], "loss_test": losses[1], "kept": True, **seconds}
+    result = Trained(best_test, (record,), "the best weight was found")
+    return _measured(experiment, BASELINE, result, setup, test)
+
+
+def _measured(experiment, method: str, result: Trained, setup: Setup, test: Objective) -> Run:
+    """What a run leaves: its settings and records, and the test images reconstructed."""
+    state = test.loss(result.parameters).state
     value_range = setup.images.value_range
     quality = (measure(state.x, setup.images.test, value_range) for measure in (psnr, ssim))
-    settings = {**experiment.settings(), "method": method, "value_range": value_range}
+    settings = {
+        **experiment.settings(),
+        "method": method,
+        "value_range": value_range,
+        "ended": result.ended,
+    }
     return Run(
         settings,
         result.records,
         result.parameters,
-        setup.model.effective(result.parameters),
+        test.model.effective(result.parameters),
         setup.images.test,
         setup.y_test,
         state.x,
@@ -124,7 +279,7 @@ def summarize(experiment: Experiment, method: str, result: TrainingResult) -> Ru
     )
 
 
-FORMAT = "refimpl-run/1"
+FORMAT = "refimpl-run/2"
 PARTS = ("parameters", "effective")
 ARRAYS = ("truth", "y", "reconstruction", "psnr", "ssim", "converged")
 

@@ -1,16 +1,19 @@
 """From a preset to images, data, model and initial parameters.
 
-Everything random is drawn from the preset's seed: one stream each for the noise of the training
-images, the noise of the test images, and the initial A.
+Everything random is drawn from the preset's seed: one stream each for the noise of the training,
+test and validation images, and the initial A.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from refimpl.arrays import Array
-from refimpl.experiments.presets import ACTIVATIONS, SLOPE, Experiment
+from refimpl.experiments.presets import ACTIVATIONS, Experiment
 from refimpl.images import PAPER_RANGE, ImageSet, add_noise, faces, photograph_crops
+from refimpl.images.shipped import block_means
 from refimpl.paper.filters import total_variation_filters
 from refimpl.paper.operators import (
     Convolution,
@@ -25,12 +28,17 @@ from refimpl.paper.operators import (
 from refimpl.paper.operators.convolution import diagonal_kernel
 from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import make_potential
+from refimpl.results import BreakdownError
 from refimpl.training.model import Model
-from refimpl.training.normalization import Normalization, ZeroMean
+from refimpl.training.normalization import Normalization
 from refimpl.training.objective import Objective
+from refimpl.training.parametrisations import Exponential, Parametrisation, ZeroMean
 
 # Difference filters on a large image have this norm: ‖(∂₁, ∂₂)‖² → 8.
 TOTAL_VARIATION_NORM = np.sqrt(8.0)
+STRENGTHS = (1e-4, 30.0)  # between which γ is looked for
+FAILED = 1e6  # the loss where nothing is found: more than any, and finite, for golden section
+FEW = 8  # images by which the γ of the start is chosen
 
 
 class Setup(NamedTuple):
@@ -45,6 +53,8 @@ class Setup(NamedTuple):
         Data, E1.
     start : Parameters
         Tied θ̂.
+    validation : tuple (u†, y) or None
+        Validation images and their data, where the preset has any.
     """
 
     images: ImageSet
@@ -52,28 +62,74 @@ class Setup(NamedTuple):
     y: Array
     y_test: Array
     start: Parameters
+    validation: tuple[Array, Array] | None
 
 
 def set_up(experiment: Experiment) -> Setup:
     """Images, data, model and initial parameters; the same on every call."""
-    images = load_images(experiment)
+    images, validation = load_images(experiment)
     image_shape = images.train.shape[1:]
     operator, bank = forward_operator(experiment, image_shape), make_bank(experiment, image_shape)
-    slope = {"slope": SLOPE} if experiment.activation == "tanh" else {}
+    slope = {"slope": experiment.slope} if experiment.activation == "tanh" else {}
     potential = make_potential(ACTIVATIONS[experiment.activation], **slope)
-    model = Model(operator, bank, potential, experiment.lam, experiment.tau)
-    noise_train, noise_test, initial = np.random.default_rng(experiment.seed).spawn(3)
-    y = add_noise(operator.matvec(images.train), experiment.noise_level, noise_train)
-    y_test = add_noise(operator.matvec(images.test), experiment.noise_level, noise_test)
-    return Setup(images, model, y, y_test, initial_parameters(experiment, bank, initial))
+    # Positive weights keep a convex potential convex.
+    zero_mean = ZeroMean() if experiment.model == "convolutional" else None
+    free = Parametrisation(zero_mean, weights=Exponential())
+    model = Model(operator, bank, potential, experiment.lam, None, free)
+    noise_train, noise_test, noise_validation, initial = (
+        np.random.default_rng(experiment.seed).spawn(4)
+    )  # fmt: skip
+
+    def data(u: Array, stream: np.random.Generator) -> Array:
+        return add_noise(operator.matvec(u), experiment.noise_level, stream)
+
+    y, y_test = data(images.train, noise_train), data(images.test, noise_test)
+    held_out = (validation, data(validation, noise_validation)) if len(validation) else None
+    few = Objective(model, images.train[:FEW], y[:FEW], experiment.tied_solvers)
+    start = strengthened(few, initial_parameters(experiment, bank, initial))
+    return Setup(images, model, y, y_test, start, held_out)
 
 
-def load_images(experiment: Experiment) -> ImageSet:
-    """Faces in [−1, 1] for the dense model, photographs in [0, 1] for the convolutional one."""
+def load_images(experiment: Experiment) -> tuple[ImageSet, Array]:
+    """Faces in [−1, 1] for the dense model, photographs in [0, 1] for the other; validation images.
+
+    Validation images follow those to train on. Those faces are mirrored, too.
+    """
+    size, train, held_out = (
+        experiment.image_size, experiment.train_images, experiment.validation_images
+    )  # fmt: skip
     if experiment.model == "dense":
-        return faces().rescaled(PAPER_RANGE).subset(experiment.train_images, experiment.test_images)
-    crops = photograph_crops(experiment.image_size, shrink=4)
-    return crops.subset(experiment.train_images, experiment.test_images)
+        images = faces().rescaled(PAPER_RANGE)
+    else:
+        images = photograph_crops(size, shrink=2)
+    images = images.subset(train + held_out, experiment.test_images)
+    if experiment.model == "dense" and size < images.train.shape[-1]:
+        side = images.train.shape[-1] // size
+        parts = (np.stack([block_means(u, side) for u in x]) for x in (images.train, images.test))
+        images = ImageSet(*parts, images.value_range, images.name)
+    validation, used = images.train[train:], images.train[:train]
+    if experiment.model == "dense":
+        used = np.concatenate((used, used[..., ::-1]))
+    return replace(images, train=used), validation
+
+
+def strengthened(objective: Objective, theta: Parameters) -> Parameters:
+    """θ̂ with the γ of the lowest loss, to some percent, by golden section of log γ."""
+    state = None
+
+    def loss(log_gamma: float) -> float:
+        nonlocal state
+        try:
+            found = objective.loss(replace(theta, gamma=np.asarray(np.exp(log_gamma))), state)
+        except BreakdownError:
+            return FAILED
+        state = found.state.x
+        return found.loss if found.state.all_converged else FAILED
+
+    outcome = minimize_scalar(
+        loss, bounds=np.log(STRENGTHS), method="bounded", options={"xatol": 0.05}
+    )
+    return replace(theta, gamma=np.asarray(np.exp(outcome.x)))
 
 
 def forward_operator(experiment: Experiment, image_shape: tuple[int, int, int]) -> LinearOperator:
@@ -97,9 +153,28 @@ def make_bank(experiment: Experiment, image_shape: tuple[int, int, int]) -> Dens
 def initial_parameters(
     experiment: Experiment, bank: DenseBank | FilterBank, rng: np.random.Generator
 ) -> Parameters:
-    """Tied θ̂: the A of the preset's start, b = 0 and w = 1."""
-    A = smooth_rows(bank, rng) if experiment.model == "dense" else _filters(experiment, bank, rng)
-    return make_parameters(A, gamma=experiment.gamma)
+    """Tied θ̂: the A of the preset's start, b = 0, w = exp 0 and γ = 1."""
+    if experiment.start == "differences":
+        A = difference_rows(bank)
+    else:
+        A = smooth_rows(bank, rng) if experiment.start == "smooth" else None
+    A = _filters(experiment, bank, rng) if A is None else A
+    return make_parameters(A, weights=np.zeros(len(A)))
+
+
+def differences(size: int) -> Array:
+    """The matrix of forward differences, the last one 0: image mirrored at its border."""
+    D = np.eye(size, k=1) - np.eye(size)
+    D[-1] = 0
+    return D
+
+
+def difference_rows(bank: DenseBank) -> Array:
+    """The dense A (2n, n) of total variation: differences down, then across, of grey images."""
+    _, H, W = bank.image_shape
+    return np.concatenate(
+        [np.kron(differences(H), np.eye(W)), np.kron(np.eye(H), differences(W))]
+    )
 
 
 def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
@@ -107,7 +182,7 @@ def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
 
     A = 4 Q (DᵀD)^(1/2) with a random orthogonal Q; the first F rows of A and of -A below it.
     With F = 2n, σ = ReLU also begins as the quadratic prior:
-    AᵀReLU(A u) - AᵀReLU(-A u) = AᵀA u. With γ = 1/64 the prior begins as ‖Du‖²/8.
+    AᵀReLU(A u) - AᵀReLU(-A u) = AᵀA u.
 
     Raises
     ------
@@ -118,8 +193,7 @@ def smooth_rows(bank: DenseBank, rng: np.random.Generator) -> Array:
     if F > 2 * n:
         raise ValueError(f"smooth_rows: {F} features, expected at most {2 * n}, twice the pixels")
     C, H, W = bank.image_shape
-    down, across = (np.eye(m, k=1) - np.eye(m) for m in (H, W))
-    down[-1] = across[-1] = 0
+    down, across = differences(H), differences(W)
     gram = np.kron(down.T @ down, np.eye(W)) + np.kron(np.eye(H), across.T @ across)
     values, vectors = np.linalg.eigh(np.kron(np.eye(C), gram))
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
@@ -149,3 +223,12 @@ def objectives(experiment: Experiment, setup: Setup, *, tied: bool) -> tuple[Obj
         Objective(setup.model, setup.images.train, setup.y, solvers),
         Objective(setup.model, setup.images.test, setup.y_test, solvers),
     )
+
+
+def total_variation(experiment: Experiment, setup: Setup) -> tuple[Objective, Objective]:
+    """The same of total variation: two differences, σ = tanh with the preset's slope."""
+    bank = FilterBank(setup.model.bank.image_shape, (2, 3, 3), "symmetric")
+    potential = make_potential("log_cosh", slope=experiment.slope)
+    model = Model(setup.model.operator, bank, potential, experiment.lam, None)
+    objective = Objective(model, setup.images.train, setup.y, experiment.tied_solvers)
+    return objective, replace(objective, truth=setup.images.test, y=setup.y_test)

@@ -8,7 +8,7 @@ the numbers stand for is asked, never guessed from the shape: palettes become co
 white" is inverted, opacity stands apart. Files of several images are refused, and colours that have
 no meaning without a profile, CMYK and Lab.
 
-Pillow decodes 8 bits and fewer, tifffile the deeper kinds of TIFF.
+Pillow decodes 8 bits and fewer, tifffile the deeper kinds of TIFF, and `deep` what is left.
 """
 
 import io
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array
+from refimpl.images.deep import deep_png, packed_tiff
 from refimpl.images.pixels import as_pixels, as_unit_floats
 from refimpl.storage import first_line, write_file
 
@@ -93,7 +94,8 @@ def read_image(path: Path | str) -> FileImage:
         try:
             image = _tiff(stream) if stream.read(4) in TIFF_MARKS else _by_pillow(stream)
         except (_Refused, Image.DecompressionBombError) as error:
-            why = error if isinstance(error, _Refused) else _too_large("more than that")
+            pillows = _too_large(f"more than {2 * MOST_PIXELS}")  # where Pillow's own error begins
+            why = error if isinstance(error, _Refused) else pillows
             raise ValueError(f"{path}: {why}") from error
         except Exception as error:  # each decoder raises its own types, some of them SyntaxError
             unknown = isinstance(error, UnidentifiedImageError)
@@ -121,7 +123,7 @@ def _by_pillow(stream) -> FileImage:
     key = image.info.get("transparency")
     deep = image.format == "PNG" and str(image.tile[0][3])
     if deep in ("RGB;16B", "RGBA;16B", "LA;16B"):
-        pixels = _deep_png(stream, deep)
+        pixels = deep_png(stream, deep)
     else:
         mode = CONVERTED.get(image.mode, image.mode)
         if image.mode == "P" and key is not None:
@@ -136,25 +138,6 @@ def _by_pillow(stream) -> FileImage:
         differs = pixels != np.asarray(key)
         alpha = _white(pixels.dtype) * (differs.any(-1) if pixels.ndim == 3 else differs)
     return _upright(FileImage(pixels, alpha, image.info.get("icc_profile")), orientation)
-
-
-def _deep_png(stream, layout: str) -> Array:
-    """The channels of a PNG of 16 bits with colour or opacity; Pillow keeps their upper bytes."""
-    if layout == "LA;16B":  # four bytes a pixel, as they stand in the file
-        return np.ascontiguousarray(_decoded_as(stream, "RGBA")).view(">u2").astype(np.uint16)
-    # Taken for little-endian, the "upper" byte is the lower one.
-    upper, lower = (_decoded_as(stream, layout[:-1] + order) for order in "BL")
-    return 256 * upper.astype(np.uint16) + lower
-
-
-def _decoded_as(stream, layout: str) -> Array:
-    """The pixels of a PNG, its bytes taken for this layout of Pillow's."""
-    from PIL import Image
-
-    stream.seek(0)
-    image = Image.open(stream, formats=("PNG",))
-    image.tile = [(*tile[:3], layout) for tile in image.tile]
-    return np.array(image)
 
 
 def _tiff(stream) -> FileImage:
@@ -172,7 +155,12 @@ def _tiff(stream) -> FileImage:
                 f"has {page.bitspersample} bits a channel, expected 1, 8, 16 or floats; save it "
                 "with 16"
             )
-        pixels = page.asarray()
+        try:
+            pixels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):  # which has the decoders of LZW and others
+                raise
+            return _packed_tiff(stream, page)
         if page.axes.startswith("S"):  # channels in planes of their own
             pixels = np.moveaxis(pixels, 0, -1)
         if page.photometric == PALETTE:
@@ -184,6 +172,14 @@ def _tiff(stream) -> FileImage:
             pixels = _divided(pixels, alpha)
         profile, orientation = (page.tags.valueof(code) for code in ("InterColorProfile", 274))
         return _upright(FileImage(pixels, alpha, profile), orientation or 1)
+
+
+def _packed_tiff(stream, page: Any) -> FileImage:
+    """A TIFF whose compression tifffile does not know, if it is of 16 bits."""
+    if page.dtype != np.uint16 or page.photometric not in (1, 2) or page.planarconfig != 1:
+        raise _Refused(f"is compressed by {page.compression.name}; save it without compression")
+    pixels, alpha = _split(packed_tiff(stream, page.samplesperpixel))
+    return FileImage(pixels, alpha, page.tags.valueof("InterColorProfile"))
 
 
 def _check_tiff(file: Any, page: Any) -> None:
@@ -265,6 +261,14 @@ def _white(dtype: np.dtype) -> Any:
     return np.iinfo(dtype).max if dtype.kind in "iu" else dtype.type(1)
 
 
+def file_format(path: Path | str) -> str:
+    """The format that `write_image` writes to a file of this name; ValueError where it has none."""
+    form = WRITTEN.get(Path(path).suffix.lower())
+    if form is None:
+        raise ValueError(f"{path}: expected a name that ends in {', '.join(WRITTEN)}")
+    return form
+
+
 def write_image(path: Path | str, image: Array, like: FileImage | None = None) -> None:
     """Write an image to a file, whole or not at all.
 
@@ -288,10 +292,7 @@ def write_image(path: Path | str, image: Array, like: FileImage | None = None) -
     Integers are the nearest ones, and values beyond black and white become these; a TIFF of floats
     keeps them.
     """
-    form = WRITTEN.get(Path(path).suffix.lower())
-    if form is None:
-        raise ValueError(f"{path}: expected a name that ends in {', '.join(WRITTEN)}")
-    pixels = as_pixels(image, "image")
+    form, pixels = file_format(path), as_pixels(image, "image")
     if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
         raise ValueError(f"image: shape is {pixels.shape}, expected (H, W) or (H, W, 3)")
     if like is None:

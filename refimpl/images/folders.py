@@ -131,6 +131,11 @@ def folder(
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction: given {test_fraction}, expected between 0 and 1")
     paths = _image_paths(Path(path))
+    if len(paths) < 2:
+        raise ValueError(
+            f"{path}: has {len(paths)} image files, expected at least 2, one to train and one to "
+            f"test on; put files ending in {', '.join(SUFFIXES)} there"
+        )
     first = _unit_image(paths[0], colour)
     shape = first.shape[1:] if size is None else image_size(size)
     images = np.stack([_cut(_unit_image(file, colour), shape, file, size) for file in paths])
@@ -138,15 +143,33 @@ def folder(
     return ImageSet(images[:-held_out], images[-held_out:], UNIT_RANGE, Path(path).resolve().name)
 
 
+def photographs(path: str | os.PathLike, *, colour: bool = False) -> dict[str, np.ndarray]:
+    """The images of a folder by name of file, whole, in [0, 1], of any sizes.
+
+    Parameters
+    ----------
+    path : path
+        A folder with png, jpg or tif files, of any kind that `read_image` takes; other files and
+        subfolders are left out. What is not opaque is laid on white.
+    colour : bool
+        True: (3, H, W), every file must be in colour. False: (1, H, W), luminance.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one cannot be read.
+    """
+    paths = _image_paths(Path(path))
+    if not paths:
+        raise ValueError(
+            f"{path}: has no image files, expected at least one that ends in {', '.join(SUFFIXES)}"
+        )
+    return {file.name: _unit_image(file, colour) for file in paths}
+
+
 def _image_paths(path: Path) -> list[Path]:
     """Image files of a folder, sorted by name."""
-    paths = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if len(paths) < 2:
-        raise ValueError(
-            f"{path}: has {len(paths)} image files, expected at least 2, one to train and one to "
-            f"test on; put files ending in {', '.join(SUFFIXES)} there"
-        )
-    return paths
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
 def _unit_image(path: Path, colour: bool) -> np.ndarray:

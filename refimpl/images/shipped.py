@@ -68,7 +68,7 @@ def photograph_crops(
         return tiles(block_means(_photograph(name, colour), shrink), size, name)
 
     train, test = (
-        np.stack(_take_turns([crops(name) for name in names]))
+        np.stack(take_turns([crops(name) for name in names]))
         for names in map(_with_colour if colour else tuple, (TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS))
     )
     return ImageSet(train, test, UNIT_RANGE, "photograph_crops")
@@ -120,6 +120,6 @@ def tiles(image: np.ndarray, size: int | tuple[int, int], name: str) -> np.ndarr
     return grid.transpose(1, 3, 0, 2, 4).reshape(-1, channels, h, w)[order]
 
 
-def _take_turns(groups: list[np.ndarray]) -> list[np.ndarray]:
+def take_turns(groups: list[np.ndarray]) -> list[np.ndarray]:
     """First tile of every group, second tile of every group, and so on."""
     return [tile for turn in zip_longest(*groups) for tile in turn if tile is not None]

@@ -58,14 +58,20 @@ def total_variation_filters(shape: tuple[int, int, int, int]) -> Array:
     return filters.reshape(2 * C, C, h, w)
 
 
-def cosine_filters(size: int, channels: int = 1) -> Array:
-    """The cosine basis of size × size but for the constant: (F, C, size, size), F = C (size² − 1).
+def cosine_filters(size: int | tuple[int, int], channels: int = 1) -> Array:
+    """The cosine basis of h × w but for the constant: (F, C, h, w) with F = C (h w − 1).
 
-    Filter (p, q) is c_p(i) c_q(j) with c_p(i) = cos(π p (i + 1/2) / size), of norm 1, for each
-    channel alone; every filter but the one left out has mean 0.
+    Filter (p, q) is c_p(i) c_q(j) with c_p(i) = cos(π p (i + 1/2) / h), likewise c_q, of norm 1,
+    for each channel alone; every filter but the one left out has mean 0. `size` is (h, w), or one
+    number for both.
     """
-    i = np.arange(size)
-    c = np.cos(np.pi * i[:, None] * (i + 0.5) / size)
-    c /= np.linalg.norm(c, axis=1, keepdims=True)
-    basis = np.einsum("pi,qj->pqij", c, c).reshape(size**2, size, size)[1:]
-    return np.einsum("kij,cd->ckdij", basis, np.eye(channels)).reshape(-1, channels, size, size)
+    h, w = (size, size) if isinstance(size, int) else size
+    basis = np.einsum("pi,qj->pqij", _cosines(h), _cosines(w)).reshape(h * w, h, w)[1:]
+    return np.einsum("kij,cd->ckdij", basis, np.eye(channels)).reshape(-1, channels, h, w)
+
+
+def _cosines(n: int) -> Array:
+    """c_p(i) in row p, of norm 1."""
+    i = np.arange(n)
+    c = np.cos(np.pi * i[:, None] * (i + 0.5) / n)
+    return c / np.linalg.norm(c, axis=1, keepdims=True)

@@ -6,8 +6,8 @@
 
 A gradient with respect to θ has the same class and shapes as θ.
 
-Not here: what the parameters do (`refimpl.paper.equations`), and their normalisation
-(`refimpl.training.normalization`).
+Not here: what the parameters do (`refimpl.paper.equations`), and what training moves in their
+place (`refimpl.training.parametrisations`).
 """
 
 from dataclasses import dataclass, replace

@@ -24,6 +24,7 @@ from refimpl.paper.operators.base import (
 from refimpl.paper.operators.convolution import Convolution
 from refimpl.paper.operators.padding import Padding
 from refimpl.paper.operators.pointwise import Identity, Mask, Matrix
+from refimpl.paper.operators.sampling import Downsample
 from refimpl.paper.parameters import Parameters, make_parameters
 from refimpl.paper.potentials import Potential, check_potential
 
@@ -36,7 +37,7 @@ BANK = (
 
 # Operators whose adjoint is proved, or tested when they are made, with the parts of the others.
 PROVED = {
-    **dict.fromkeys((Identity, Mask, Matrix, Convolution, Padding, FromScipy), ()),
+    **dict.fromkeys((Identity, Mask, Downsample, Matrix, Convolution, Padding, FromScipy), ()),
     Composition: ("outer", "inner"), Sum: ("left", "right"), Multiple: ("operator",),
 }  # fmt: skip
 

@@ -132,6 +132,14 @@ class Progress:
         """Allow each image `max_iterations` more than it has taken."""
         self.limit = self.iterations + self.max_iterations
 
+    def left(self, products: int, most: int | None, usual: int) -> int:
+        """Products that the next step may take, at most `usual`; when `most` are spent, one."""
+        if most is None:
+            return usual
+        if products >= most:
+            self.limit = self.iterations + 1
+        return max(1, min(usual, most - products))
+
     def pause(self, images: Array) -> None:
         """Stop `images` until `reopen`."""
         self.running = self.running & ~images

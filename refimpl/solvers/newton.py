@@ -82,6 +82,7 @@ def newton(
     step: float,
     tol: float = 1e-10,
     max_iterations: int = 100,
+    max_products: int | None = None,
     safeguard: Safeguard | None = None,
     preconditioner: Preconditioner | None = None,
     precision: np.dtype | None = None,
@@ -101,6 +102,8 @@ def newton(
         Relative residual r to reach for each image.
     max_iterations : int
         Most Newton steps of an image.
+    max_products : int, optional
+        When the batch has taken so many Hessian products, one more step is the last.
     safeguard : callable, optional
         (lin, previous) ↦ a linearisation whose `hvp` replaces that of `lin`, for example by one
         that majorises where the last step shows its model to be wrong. `previous` is what it
@@ -146,7 +149,8 @@ def newton(
         unit, size = unit_and_size(lin.gradient, precision)
         forcing = _forcing(lin.gradient, first, progress)
         product = _shifted(hvp, progress.residuals, tau)
-        d = newton_direction(product, unit, precondition, forcing, progress.running)
+        most = progress.left(products, max_products, INNER_ITERATIONS)
+        d = newton_direction(product, unit, precondition, forcing, progress.running, most)
         d = per_image(size, u) * d.astype(u.dtype, copy=False)
         products += hvp.products
         test = _EnergyTest(linearize, lin, d)
@@ -164,6 +168,7 @@ def newton_krylov(
     step: float,
     tol: float = 1e-10,
     max_iterations: int = 100,
+    max_products: int | None = None,
     restart: int = 30,
     safeguard: Safeguard | None = None,
     preconditioner: Preconditioner | None = None,
@@ -176,7 +181,7 @@ def newton_krylov(
     ----------
     linearize : callable
         u ↦ an object with `direction` = G(u) and `direction_jvp(v)` = ∂G(u) v.
-    u0, step, tol, max_iterations, preconditioner, precision, callback
+    u0, step, tol, max_iterations, max_products, preconditioner, precision, callback
         As for `newton`; the preconditioner need not be symmetric.
     restart : int
         Cycle length of GMRES.
@@ -211,7 +216,8 @@ def newton_krylov(
             "newton_krylov: gmres", sweep,
             _shifted(model.direction_jvp, progress.residuals, tau), -unit, x0=None,
             preconditioner=None if preconditioner is None else preconditioner(model),
-            tol=forcing, max_iterations=INNER_ITERATIONS, remedy="check the Jacobian products",
+            tol=forcing, max_iterations=progress.left(products, max_products, INNER_ITERATIONS),
+            remedy="check the Jacobian products",
         )
         products += inner.products
         sizes = [*sizes, norm(lin.direction)][-(1 if safeguard is None else MEMORY) :]
@@ -229,12 +235,16 @@ def _shifted(product: Matvec, residuals: Array, tau: float) -> Matvec:
 
 
 def newton_direction(
-    hvp: Matvec, gradient: Array, precondition: Matvec, forcing: Array, running: Array
+    hvp: Matvec, gradient: Array, precondition: Matvec, forcing: Array, running: Array,
+    most: int = INNER_ITERATIONS,
 ) -> Array:
-    """d with ‖H d + g‖ ≤ η ‖g‖ by conjugate gradients that stop at negative curvature."""
+    """d with ‖H d + g‖ ≤ η ‖g‖ by conjugate gradients that stop at negative curvature.
+
+    After `most` iterations they stop with what they have.
+    """
     goal = forcing * norm(gradient)
     state = conjugate_start(-gradient, precondition)
-    for k in range(INNER_ITERATIONS):
+    for k in range(most):
         if not running.any():
             break
         Hp = hvp(state.p)

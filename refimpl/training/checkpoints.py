@@ -8,7 +8,7 @@ from refimpl.training.adam import AdamState
 from refimpl.training.loop import TrainingState
 
 FORMAT = "refimpl-checkpoint/1"
-PACKED = ("x", "accepted", "best")
+PACKED = ("x", "accepted", "best", "average")
 ARRAYS = (*PACKED, "states", "test_states")
 
 

@@ -1,84 +1,93 @@
-"""From photographs to a trained regulariser: crops, noise, a start, and the loop.
+"""From photographs to a trained regulariser: what is trained on, a start, and the loop.
 
     θ = argmin ℓ(u*(θ)),  ℓ = mean (u* − u†)² over crops u† with data y = K u† + ε n     E1, E11
 
-λ = 1/ε is fixed: only its ratio to γ counts, and the filters bring their own scale. They have mean
-zero. γ is the best of a few powers of two for the filters of the start; then the filters move.
+λ = 1/ε is fixed: only its ratio to γ counts. Weights and γ are moved by their logarithms, filters
+have mean zero. γ, and for potentials that are not convex the scale of the filters, begin as the
+best of a search for the filters of the start.
 
-Not here: the loop (`refimpl.training.loop`), and what is done with the result
-(`refimpl.training.trained`).
+Not here: the loop (`refimpl.training.loop`), the crops (`refimpl.training.crops`), where training
+begins (`refimpl.training.starts`), and what is done with the result (`refimpl.training.trained`).
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 
-from refimpl.arrays import Array, as_images, count, positive, shown
-from refimpl.images import UNIT_RANGE, add_noise
+from refimpl.arrays import NUMBERS, Array, as_images, count, positive, shown
+from refimpl.images import UNIT_RANGE
 from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.sets import check_range
-from refimpl.images.shipped import tiles
-from refimpl.paper.filters import cosine_filters, total_variation_filters
-from refimpl.paper.operators import FilterBank, LinearOperator
-from refimpl.paper.parameters import Parameters, make_parameters
+from refimpl.images.shipped import take_turns, tiles
+from refimpl.paper.operators import Identity, LinearOperator
 from refimpl.paper.potentials import LogCosh, Potential
-from refimpl.results import BreakdownError, NotConvergedError
-from refimpl.training.adam import TrainingSettings
-from refimpl.training.loop import TrainingState, nan_last, run_epochs
-from refimpl.training.model import Model
-from refimpl.training.normalization import ZeroMean
+from refimpl.training.adam import TrainingSettings, nan_last
+from refimpl.training.crops import (
+    Fixed,
+    FreshCrops,
+    OfAnySize,
+    OperatorOf,
+    RandomMask,
+    Reconstruction,
+)
+from refimpl.training.loop import TrainingResult, TrainingState, descend
 from refimpl.training.objective import Objective, SolverSettings
+from refimpl.training.parametrisations import Chain, Cosines, Exponential, Parametrisation, Scaled
+from refimpl.training.starts import filters_of, strongest_start, total_variation_psnr
 from refimpl.training.trained import TrainedModel, as_operator
 
+# Gradients to about 1e-2, which minibatches change by far more.
+SOLVERS = SolverSettings(
+    forward_tol=3e-4, adjoint_tol=1e-2, without_tau=True, leave_out=True
+)  # fmt: skip
 # Steep enough that flat parts come out flat: with slope 100 test images lost 0.1 to 0.2 dB.
 SLOPE = 300.0
-# Adjoint states to 1e-3 give gradients to 1e-3, which minibatches change by far more.
-SOLVERS = SolverSettings(forward_tol=1e-6, adjoint_tol=1e-3)
-STARTS = ("cosine", "total_variation", "random")
-STRENGTHS = 2.0 ** np.arange(-7, 2)
-WINDOW = 5  # epochs over which the loss must improve
+CROP, HELD_OUT = 64, 16  # side of crops, and how many of them are held out
+# Streams of random numbers beside those of the steps, which are numbered from 0.
+START, DATA = 1 << 32, 1 << 33
+TRAINED = ("A", "C", "weights", "gamma")
+
+Images = Array | Sequence[Array]
 
 
 def train(
-    images: Array | Sequence[Array],
-    noise_level: float,
-    *,
-    operator: LinearOperator | None = None,
-    channel_axis: int | None = None,
-    test: Array | Sequence[Array] | None = None,
-    crop: int | None = 40,
-    start: str | TrainedModel = "cosine",
-    filters: tuple[int, int, int] | None = None,
-    potential: Potential | None = None,
-    boundary: str = "symmetric",
-    tied: bool = True,
-    max_epochs: int = 8,
-    batch_size: int = 16,
-    learning_rate: float = 0.01,
-    tol: float = 1e-3,
-    value_range: tuple[float, float] = UNIT_RANGE,
-    seed: int = 0,
-    callback: Callable[[TrainingState], None] | None = None,
-) -> TrainedModel:
+    images: Images, noise_level: float, *,
+    operator: LinearOperator | OperatorOf | float | None = None, channel_axis: int | None = None,
+    test: Images | None = None, crop: int | None = None, start: str | TrainedModel = "cosine",
+    filters: tuple[int, int, int] | None = None, potential: Potential | None = None,
+    boundary: str = "symmetric", tied: bool = True, trained: tuple[str, ...] = TRAINED,
+    precision: str = "float32",
+    max_steps: int = 2000, batch_size: int = 8, learning_rate: float = 0.02,
+    rates: dict[str, float] | None = None, warm_up: int = 20, schedule: str = "constant",
+    evaluate_every: int = 25, window: int = 6, drops: int = 2, tol: float = 1e-3,
+    value_range: tuple[float, float] = UNIT_RANGE, seed: int = 0,
+    resume: TrainingState | None = None, callback: Callable[[TrainingState], None] | None = None,
+    watch: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainedModel:  # fmt: skip
     """Train a regulariser on images for one noise level.
 
     Parameters
     ----------
     images : sequence of arrays (H, W), or one array (N, C, H, W)
-        u†, of any sizes; integers are divided by the largest value of their type.
+        u†, of any sizes, one is enough; integers are divided by the largest value of their type.
+        Every tenth image is held out, of fewer than five images a fifth of each.
     noise_level : float
         ε > 0, the standard deviation of the noise where white is `value_range[1]`.
-    operator : LinearOperator, optional
-        K on images (C, crop, crop); left out: the identity.
+    operator : optional
+        K on images (C, crop, crop); or a function (rng, image_shape) that returns the K of an
+        image of any size; or the part of the pixels that are missing, others in every image. Left
+        out: the identity.
     channel_axis : int, optional
         Where the channels of each image of a sequence are; left out: they are grey.
     test : like `images`, optional
-        Images that are only looked at; left out: every fifth crop.
-    crop : int or None
-        Side of the crops that images are cut into; None: images as they are, of one size.
+        Images that are only looked at, as a whole.
+    crop : int, optional
+        Side of the crops; left out: 64, or what fits.
     start : "cosine", "total_variation", "random" or TrainedModel
         Filters to begin with. A model also gives potential, boundary, λ and γ.
     filters : tuple (F, h, w), optional
@@ -89,24 +98,42 @@ def train(
         One of `refimpl.paper.operators.BOUNDARIES`.
     tied : bool
         True: bilevel learning, C = A. False: a deep equilibrium model, which begins with C = A.
-    max_epochs, batch_size : int
-        Limit of passes over the crops, and crops of a step.
-    learning_rate : float
-        Of Adam at first, per unit of a filter's taps; it falls to a twentieth.
-    tol : float
-        Training ends when the least loss of five epochs is not below the least before by this
-        share of it.
+    trained : tuple of str
+        What moves, of A, C, b, weights, gamma. (λ counts only by its ratio to γ.)
+    precision : "float32" or "float64"
+        Of reconstructions and gradients while training; the model is float64.
+    max_steps, batch_size : int
+        Limit of steps, rounded up to whole evaluations, and crops of a step.
+    learning_rate, schedule : float, str
+        Of Adam, for filters in units of the largest norm of the start's, logarithms of weights
+        and γ, and b; "constant", or "cosine" or "linear" to a twentieth
+        after `max_steps`.
+    rates : dict, optional
+        Factors of the learning rate by names of parameters.
+    warm_up : int
+        Steps over which the learning rate rises.
+    evaluate_every : int
+        Steps between evaluations of the held-out crops.
+    window, drops, tol : int, int, float
+        Where the least loss of `window` evaluations is not below the least before by `tol` of it,
+        the learning rate falls to 0.3 of itself, `drops` times; then training has converged.
     value_range : tuple (low, high)
         Of the images, for PSNR.
     seed : int
-        Of noise, random filters and minibatches.
+        Of crops, noise, masks and random filters.
+    resume : TrainingState, optional
+        Where the same training stopped, as `load_checkpoint` returns it.
     callback : callable, optional
-        Called with the `TrainingState` after each epoch. The logger "refimpl" tells each epoch.
+        Called with the `TrainingState` after each evaluation. The logger "refimpl" tells each.
+    watch : callable, optional
+        Called with the loss, PSNR and iterations of each step.
 
     Returns
     -------
     TrainedModel
-        That of the least training loss; `ended` says why training did.
+        The mean of the last iterates, at the evaluation of the least held-out loss. `ended` says
+        why training did, whether it converged, and whether total variation is better. Ctrl-C ends
+        it, and the model is returned.
 
     Raises
     ------
@@ -117,40 +144,133 @@ def train(
 
     Notes
     -----
-    Measured with the defaults on the training crops of `photograph_crops(40, shrink=2)`, ε = 0.1:
-    dB of the mean squared error, and mean dB, of the crops held out and of the test photographs.
-    The λ of total variation is the best for each number.
-
-    =================================  ============  ============
-    data                               20.00, 20.00  19.99, 19.99
-    total variation                    26.77, 27.90  28.06, 29.15
-    tied                               27.32, 28.33  28.24, 28.98
-    untied, from the tied model        27.43, 28.45  28.24, 28.98
-    =================================  ============  ============
+    `records` has for each evaluation loss and PSNR of the held-out crops (and of test images, now
+    and then), the PSNR of total variation with its best weight on the same images, and under
+    "steps" loss, PSNR, norm of the hypergradient, iterations and seconds of each step.
     """
-    if not (isinstance(tol, (int, float)) and 0 <= tol < 1):
-        raise ValueError(f"tol: given {shown(tol)}, expected a share from 0 to below 1")
     rate, seed = positive(learning_rate, "learning_rate"), count(seed, "seed", least=0)
-    settings = TrainingSettings(max_epochs, rate, rate / 20, batch_size=batch_size, seed=seed)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: given {shown(callback)}, expected a function of a state")
+    epochs, evaluate_every = epochs_of(max_steps, evaluate_every)
+    settings = TrainingSettings(
+        epochs, rate, rate / 20, schedule, count(batch_size, "batch_size"), trained, seed,
+        warm_up=warm_up, rates={} if rates is None else rates, beta2=0.99,
+        average=evaluate_every, window=window, tol=tol, drops=drops,
+    )  # fmt: skip
+    require_functions(callback=callback, watch=watch)
     lam = 1 / within_range(noise_level, value_range)
-    crops = split(cut(images, crop, channel_axis), test, crop, channel_axis)
-    noise, initial = np.random.default_rng(seed).spawn(2)
-    if isinstance(start, TrainedModel):
-        model = continued(start, filters, potential, tied)
-    else:
-        A = first_filters(start, crops[0].shape[1], filters, initial)
+    given = as_list(images, channel_axis, "images")
+    tests = [] if test is None else as_list(test, channel_axis, "test")
+    if anew := not isinstance(start, TrainedModel):
+        theta = filters_of(start, len(given[0]), filters, np.random.default_rng((seed, START)))
         potential = LogCosh(SLOPE) if potential is None else potential
-        model = TrainedModel(make_parameters(A), potential, boundary, lam, noise_level)
+        model = TrainedModel(theta, potential, boundary, lam, noise_level)
+    else:
+        model = continued(start, filters, potential, tied)
     model = replace(model, noise_level=noise_level, value_range=value_range, records=(), ended="")
-    streams = zip(crops, noise.spawn(2), strict=True)
-    sets = [objective(model, u, operator, stream) for u, stream in streams]
-    if not isinstance(start, TrainedModel):
-        model = replace(model, theta=strengthened(sets[0], model.theta))
+    task = task_of(model, as_operator_of(operator), trained, precision)
+    course = course_of(task, given, tests, crop, seed, evaluate_every, model.value_range)
+    if anew:
+        model = replace(model, theta=strongest_start(course, model.theta))
+    course = sized(course, model, trained)
     if not tied and model.theta.tied:
-        model = model.untie()
-    return fitted(model, sets, settings, tol, callback)
+        course, model = untied(course, model)
+    result = descend(
+        course, course.task.parametrisation.inverse(model.theta), settings, resume=resume,
+        callback=partial(told, callback), watch=watch, interruptible=True,
+    )  # fmt: skip
+    return finished(model, course, result)
+
+
+def require_functions(**functions: Any) -> None:
+    """Raise TypeError for what is given and cannot be called."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}: given {shown(function)}, expected a function")
+
+
+def epochs_of(max_steps: int, evaluate_every: int) -> tuple[int, int]:
+    """How many epochs, and of how many steps each."""
+    count(max_steps, "max_steps", least=0)
+    steps = min(count(evaluate_every, "evaluate_every"), max(max_steps, 1))
+    return -(-max_steps // steps), steps
+
+
+def course_of(
+    task: Reconstruction, images: list[Array], tests: list[Array], crop: int | None, seed: int,
+    steps: int, value_range: tuple[float, float],
+) -> FreshCrops:
+    """What is trained on and looked at, with total variation beside it."""
+    crop = fitting_crop(images) if crop is None else count(crop, "crop")
+    seen, held_out = split(images, crop)
+    streams = np.random.default_rng((seed, DATA)).spawn(2)
+    course = FreshCrops(
+        task, tuple(u.astype(np.float32) for u in seen), crop,
+        tuple(task.objectives(held_out, streams[0])), objectives_of(tests, task, streams[1]),
+        steps, value_range, {},
+    )  # fmt: skip
+    return replace(course, reference=total_variation_psnr(course))
+
+
+def sized(course: FreshCrops, model: TrainedModel, trained: tuple[str, ...]) -> FreshCrops:
+    """The course whose parametrisation knows the size of the filters that training begins with."""
+    task = task_of(model, course.task.operator_of, trained, course.task.precision)
+    held_out, test = map(task.around, (course.held_out, course.test))
+    return replace(course, task=task, held_out=held_out, test=test)
+
+
+def untied(course: FreshCrops, model: TrainedModel) -> tuple[FreshCrops, TrainedModel]:
+    """The model with C = A (E7), and its fixed points, easier to find while it is tied."""
+    raw = course.task.parametrisation.inverse(model.theta)
+    found = course.looked_at(course.held_out, raw)
+    return replace(course, first=None if found is None else found[2]), model.untie()
+
+
+def finished(model: TrainedModel, course: FreshCrops, result: TrainingResult) -> TrainedModel:
+    """The model with what training found, looked at on the test images, beside total variation."""
+    losses = [nan_last(record["loss_held_out"]) for record in result.records]
+    records, best = list(result.records), int(np.argmin(losses))
+    if course.test:
+        loss, quality, _ = course.looked_at(course.test, result.parameters) or (np.nan,) * 3
+        records[best] = records[best] | {"loss_test": loss, "psnr_test": quality}
+    ended = result.ended
+    name = "test" if course.test else "held_out"
+    ours, tv = records[best][f"psnr_{name}"], course.reference[f"psnr_{name}_total_variation"]
+    if not ours >= tv:
+        said = f"total variation with its best weight is better: {tv:.2f} dB, here {ours:.2f} dB"
+        logging.getLogger("refimpl").warning("train: %s", said)
+        ended = f"{ended}; {said}"
+    theta = course.task.parametrisation.apply(result.parameters)
+    return replace(model, theta=theta, records=tuple(records), ended=ended)
+
+
+def task_of(
+    model: TrainedModel, operator_of: OperatorOf, trained: tuple[str, ...], precision: str
+) -> Reconstruction:
+    """The task of a model: filters in units of their size, what is positive by its logarithm."""
+    if precision not in ("float32", "float64"):
+        raise ValueError(f"precision: given {shown(precision)}, expected 'float32' or 'float64'")
+    F, _, h, w = model.theta.A.shape
+    size = float(np.linalg.norm(model.theta.A.reshape(F, -1), axis=1).max())
+    logs = {name: Exponential() for name in ("weights", "gamma") if name in trained}
+    return Reconstruction(
+        operator_of, model.noise_level, (F, h, w), model.potential, model.boundary, model.lam,
+        Parametrisation(Chain(Cosines((h, w)), Scaled(size)), **logs), SOLVERS, precision,
+    )  # fmt: skip
+
+
+def as_operator_of(operator: Any) -> OperatorOf:
+    """What gives each image its K."""
+    if operator is None:
+        return OfAnySize(Identity)
+    if isinstance(operator, NUMBERS) and not isinstance(operator, bool):
+        if not 0 < operator < 1:
+            raise ValueError(
+                f"operator: given {shown(operator)}, expected the part of missing pixels, "
+                "between 0 and 1"
+            )
+        return RandomMask(float(operator))
+    if callable(operator) and not hasattr(operator, "matvec"):
+        return operator
+    return Fixed(as_operator(operator, None))
 
 
 def within_range(noise_level: float, value_range: tuple[float, float]) -> float:
@@ -164,18 +284,6 @@ def within_range(noise_level: float, value_range: tuple[float, float]) -> float:
     return noise_level
 
 
-def fitted(
-    model: TrainedModel, sets: list[Objective], settings: TrainingSettings, tol: float, callback
-) -> TrainedModel:
-    """The model with the θ and the records of the loop over training and test set."""
-    result = run_epochs(
-        *sets, model.theta, settings, value_range=model.value_range,
-        callback=partial(told, callback), stop=partial(stalled, tol=tol),
-    )  # fmt: skip
-    theta = sets[0].model.effective(result.parameters)
-    return replace(model, theta=theta, records=result.records, ended=result.ended)
-
-
 def continued(start: TrainedModel, filters, potential, tied: bool) -> TrainedModel:
     """A model to train further, if nothing contradicts it."""
     if filters is not None or potential is not None:
@@ -187,129 +295,82 @@ def continued(start: TrainedModel, filters, potential, tied: bool) -> TrainedMod
     return start
 
 
-def cut(images: Array | Sequence[Array], crop: int | None, channel_axis: int | None) -> Array:
-    """Crops (N, C, crop, crop), float64, of all images."""
+def as_list(images: Images, channel_axis: int | None, name: str) -> list[Array]:
+    """Images (C, H, W), of one number of channels."""
     if isinstance(images, np.ndarray) and images.ndim == 4:
-        batch = list(as_images(images, "images"))
+        batch = list(as_images(images, name))
     elif isinstance(images, (list, tuple)) and images:
-        named = ((x, f"image {n}") for n, x in enumerate(images))
-        batch = [as_batch_of_images(x, channel_axis, name=name)[0][0] for x, name in named]
+        named = ((x, f"{name}: number {n}") for n, x in enumerate(images))
+        batch = [as_batch_of_images(x, channel_axis, name=each)[0][0] for x, each in named]
     else:
         given = f"shape {images.shape}" if isinstance(images, np.ndarray) else repr(images)[:60]
         raise TypeError(
-            f"images: given {given}, expected a list of images (H, W), or an array (N, C, H, W); "
+            f"{name}: given {given}, expected a list of images (H, W), or an array (N, C, H, W); "
             "one image alone goes into a list"
         )
-    if crop is not None:
-        count(crop, "crop")
-        batch = [tile for n, u in enumerate(batch) for tile in tiles(u, crop, f"image {n}")]
-    if len({u.shape for u in batch}) > 1:
-        raise ValueError(
-            f"images: shapes are {sorted({u.shape for u in batch})}, expected one with crop=None; "
-            "give crop a number that is at most the smallest side, and one number of channels"
-        )
-    return np.stack(batch).astype(np.float64)
+    channels = sorted({len(u) for u in batch})
+    if len(channels) > 1:
+        raise ValueError(f"{name}: numbers of channels are {channels}, expected one for all")
+    return batch
 
 
-def split(crops: Array, test, crop: int | None, channel_axis: int | None) -> tuple[Array, Array]:
-    """Training and test crops: those of `test`, or every fifth."""
-    if test is not None:
-        return crops, cut(test, crop, channel_axis)
-    if len(crops) < 2:
-        raise ValueError(
-            f"images: {len(crops)} crop of {crops.shape[2:]}, expected at least 2, one to train on "
-            "and one to test on; pass more images, a smaller crop, or test images"
-        )
-    held_out = np.arange(len(crops)) % 5 == min(4, len(crops) - 1)
-    return crops[~held_out], crops[held_out]
+def fitting_crop(images: list[Array]) -> int:
+    """`CROP`, or the largest side that leaves something to hold out."""
+    sides = [u.shape[1:] for u in images]
+    if len(images) >= 5:
+        return min(CROP, min(map(min, sides)))
+    return max(1, min(CROP, min(min(min(side), max(side) // 2) for side in sides)))
 
 
-def first_filters(start: str, channels: int, filters, rng: np.random.Generator) -> Array:
-    """Filters (F, C, h, w) of mean 0 by the name of a start; random ones have norm 1."""
-    if not isinstance(start, str) or start not in STARTS:
-        raise ValueError(
-            f"start: given {shown(start)}, expected one of {', '.join(STARTS)}, or a TrainedModel"
-        )
-    if filters is None:
-        filters = 8 * channels, 3, 3
-    if not isinstance(filters, (tuple, list)) or len(filters) != 3:
-        raise ValueError(
-            f"filters: given {shown(filters)}, expected (F, h, w): F filters of h rows, w columns"
-        )
-    F, h, w = (count(n, "filters") for n in filters)
-    A = ZeroMean().apply(rng.standard_normal((F, channels, h, w)))
-    A /= np.linalg.norm(A.reshape(F, -1), axis=1)[:, None, None, None]
-    if start == "random":
-        return A
-    if start == "total_variation":
-        first = total_variation_filters(A.shape)
-        if F < len(first):
-            raise ValueError(
-                f"filters: given {F}, expected at least {len(first)}, the differences of "
-                f"{channels} channel{'s' * (channels > 1)}"
-            )
-        A[: len(first)] = first
-        return A
-    first = cosine_filters(h, channels)
-    if h != w or F > len(first):
-        raise ValueError(
-            f"filters: given {F} of {h} x {w}, expected squares, and at most {len(first)} of "
-            f"{h} x {h} for the cosine start; take larger ones, or start='random'"
-        )
-    return first[:F]
+def split(images: list[Array], crop: int) -> tuple[list[Array], Array]:
+    """Images to train on, and crops (N, C, crop, crop) that are held out."""
+    if len(images) < 5:
+        pairs = [_cut(u, crop, n) for n, u in enumerate(images)]
+        seen, held_out = ([pair[k] for pair in pairs] for k in (0, 1))
+    else:
+        last = [n % 10 == min(9, len(images) - 1) for n in range(len(images))]
+        seen, held_out = ([u for u, h in zip(images, last) if h == k] for k in (False, True))
+    for n, u in enumerate(seen):
+        if min(u.shape[1:]) < crop:
+            raise ValueError(_too_small(n, u, crop))
+    crops = take_turns([tiles(u, crop, "held-out image") for u in held_out])
+    return seen, np.stack(crops[:HELD_OUT]).astype(np.float64)
 
 
-def objective(
-    model: TrainedModel, truth: Array, operator: LinearOperator | None, rng: np.random.Generator
-) -> Objective:
-    """The loss on crops, whose data are drawn once."""
-    shape = truth.shape[1:]
-    operator = as_operator(operator, shape)
-    if tuple(operator.domain_shape) != shape:
-        raise ValueError(
-            f"operator: acts on images {tuple(operator.domain_shape)}, crops are {shape}; make it "
-            "for crops, or choose crop accordingly"
-        )
-    F, _, h, w = model.theta.A.shape
-    bank = FilterBank(shape, (F, h, w), model.boundary)
-    y = add_noise(operator.matvec(truth), model.noise_level, rng)
-    return Objective(
-        Model(operator, bank, model.potential, model.lam, None, ZeroMean()), truth, y, SOLVERS
+def _cut(u: Array, crop: int, n: int) -> tuple[Array, Array]:
+    """An image without, and only, the last fifth of its longer side, or `crop` if that is more."""
+    axis = 1 + int(u.shape[2] > u.shape[1])
+    side = u.shape[axis]
+    at = side - max(crop, side // 5)
+    if at < crop or min(u.shape[1:]) < crop:
+        raise ValueError(_too_small(n, u, crop))
+    first, last = np.split(u, [at], axis=axis)
+    return first, last
+
+
+def _too_small(n: int, u: Array, crop: int) -> str:
+    return (
+        f"images: number {n} is {u.shape[1:]}, crops are {(crop, crop)}; pass crop={crop // 2}, "
+        "larger images, or at least 5, of which one is held out"
     )
 
 
-def strengthened(training: Objective, theta: Parameters) -> Parameters:
-    """θ with the best γ of `STRENGTHS`, by the loss on the first crops."""
-    few = training.subset(np.arange(min(16, len(training.truth))))
-
-    def loss(gamma: float) -> float:
-        try:
-            evaluation = few.loss(replace(theta, gamma=np.asarray(gamma)))
-        except BreakdownError:
-            return np.inf
-        return evaluation.loss if evaluation.state.all_converged else np.inf
-
-    losses = [loss(gamma) for gamma in STRENGTHS]
-    if np.isinf(losses).all():
-        raise NotConvergedError("train: no reconstruction is found with the filters of the start")
-    return replace(theta, gamma=np.asarray(STRENGTHS[int(np.argmin(losses))]))
-
-
-def stalled(records: tuple[dict, ...], tol: float) -> str:
-    """Why to end, where the loss of the last `WINDOW` epochs is hardly below that before."""
-    losses = [nan_last(r["loss_train"]) for r in records]
-    if len(losses) <= WINDOW or min(losses[-WINDOW:]) < (1 - tol) * min(losses[:-WINDOW]):
-        return ""
-    epoch = len(losses) - 1
-    return f"the loss improved by less than {tol:.1%} in {WINDOW} epochs, to epoch {epoch}"
+def objectives_of(
+    images: list[Array], task: Reconstruction, rng: np.random.Generator
+) -> tuple[Objective, ...]:
+    """The loss on whole images, those of one size together."""
+    ordered = sorted(images, key=lambda u: u.shape)
+    groups = (np.stack(list(group)) for _, group in groupby(ordered, key=lambda u: u.shape))
+    found = [task.objectives(truth.astype(np.float64), rng) for truth in groups]
+    return tuple(objective for part in found for objective in part)
 
 
 def told(callback: Callable[[TrainingState], None] | None, state: TrainingState) -> None:
-    """Tell of an epoch, then call back."""
+    """Tell of an evaluation, then call back."""
     record = state.records[-1]
     logging.getLogger("refimpl").info(
-        "epoch %d: loss %.3e, PSNR %.2f dB, %.2f dB on test images",
-        *(record[name] for name in ("epoch", "loss_train", "psnr_train", "psnr_test")),
-    )
+        "step %d: %.2f dB on held-out crops, total variation %.2f dB", record["step"],
+        record["psnr_held_out"], record["psnr_held_out_total_variation"],
+    )  # fmt: skip
     if callback is not None:
         callback(state)

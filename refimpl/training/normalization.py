@@ -1,5 +1,4 @@
-"""Reparametrisations of a bank's coefficients: spectral norm, with its derivative exact or frozen,
-A = s Â / ‖Â‖, and mean zero.
+"""A = s Â / ‖Â‖: a parametrisation by the spectral norm, its derivative exact or frozen.
 
 The norm is that of the whole operator under its boundary and image size. Training moves Â; the
 field sees A, whose norm is s throughout, so that one step size serves the whole training.
@@ -65,6 +64,14 @@ class Normalization:
         """A = s Â / ‖Â‖."""
         return raw * (self.norm / self._triplet(raw).value)
 
+    def jvp(self, raw: Array, d: Array) -> Array:
+        """dA from dÂ."""
+        value, left, right, _ = self._triplet(raw)
+        if self.derivative == "exact":
+            slope = np.vdot(compiled(self.bank).adjoint_filters(right, left), d)
+            d = d - raw * (slope / value)
+        return d * (self.norm / value)
+
     def vjp(self, raw: Array, gradient: Array) -> Array:
         """Gradient with respect to Â from the gradient with respect to A."""
         value, left, right, _ = self._triplet(raw)
@@ -72,6 +79,10 @@ class Normalization:
             along = np.vdot(gradient, raw) / value
             gradient = gradient - along * compiled(self.bank).adjoint_filters(right, left)
         return gradient * (self.norm / value)
+
+    def inverse(self, value: Array) -> Array:
+        """A itself, whose norm becomes s."""
+        return value
 
     def _triplet(self, raw: Array):
         triplet = leading_triplet(Analysis(self.bank, raw), tol=self.tol, dtype=raw.dtype)
@@ -83,14 +94,3 @@ class Normalization:
             )
         return triplet
 
-
-class ZeroMean:
-    """A = Â less the mean of each filter in each channel: flat images have no response."""
-
-    def apply(self, raw: Array) -> Array:
-        """A = Â − mean Â."""
-        return raw - raw.mean(axis=(2, 3), keepdims=True)
-
-    def vjp(self, raw: Array, gradient: Array) -> Array:
-        """The same map: it is a projection, and symmetric."""
-        return self.apply(gradient)

@@ -9,18 +9,22 @@ Not here: how θ̂ is moved (`refimpl.training.loop`).
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from refimpl.arrays import Array, as_images, same_dtype
-from refimpl.engine import Step
-from refimpl.equilibrium.adjoint import KRYLOV
-from refimpl.equilibrium.implicit import Hypergradient, hypergradient
+import numpy as np
+
+from refimpl.arrays import Array, as_images, per_image, same_dtype
+from refimpl.engine import Step, StepLinearization
+from refimpl.equilibrium.adjoint import KRYLOV, solve_adjoint
 from refimpl.equilibrium.state import reconstruct
 from refimpl.paper.loss import squared_loss, squared_loss_gradient
+from refimpl.paper.operators import FilterBank
 from refimpl.paper.parameters import Parameters
 from refimpl.results import BreakdownError, NotConvergedError, SolverResult
 from refimpl.training.model import Model
 
 # δ of adjoint systems that cannot be solved as they are.
 DAMPING = 1e-3
+# Methods that begin with Newton's for filter banks, and so count products.
+NEWTON = ("auto", "newton", "newton_krylov")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class SolverSettings:
         Of both solves.
     forward_options, adjoint_options : dict
         Further options of the methods, for example {"memory": 10}.
+    without_tau : bool
+        Whether `forward_tol` is of ‖G(u)‖ / (λ ‖u‖) in place of τ ‖G(u)‖ / ‖u‖: a safe τ falls as
+        filters grow, and with it what a fixed residual proves.
+    leave_out : bool
+        Whether images whose solves do not converge are left out of the gradient, or are an error.
     """
 
     forward: str = "auto"
@@ -51,6 +60,8 @@ class SolverSettings:
     preconditioner: str | None = None
     forward_options: dict[str, Any] = field(default_factory=dict)
     adjoint_options: dict[str, Any] = field(default_factory=dict)
+    without_tau: bool = False
+    leave_out: bool = False
 
 
 class Evaluation(NamedTuple):
@@ -68,6 +79,8 @@ class Evaluation(NamedTuple):
         The adjoint state.
     damped : bool
         Whether the adjoint system had to be damped.
+    used, left_out : int
+        Images that loss and gradient are the mean of, and those whose solves failed.
     """
 
     loss: float
@@ -75,6 +88,8 @@ class Evaluation(NamedTuple):
     gradient: Parameters | None = None
     adjoint: SolverResult | None = None
     damped: bool = False
+    used: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,35 +133,77 @@ class Objective:
         Raises
         ------
         NotConvergedError
-            If a forward or an adjoint solve did not converge.
+            If a forward or an adjoint solve did not converge; with `leave_out`, if none did.
+
+        Notes
+        -----
+        dℓ/dθ is linear in the adjoint state, one term for each image: what is left out has q = 0.
+        An image without a state is linearised at the truth, where ∇ℓ = 0.
         """
         step = self.model.step(raw, self.y)
         state = self._solve(step, u0)
-        try:
-            result, damped = self._hypergradient(step, state), False
-        except (NotConvergedError, BreakdownError):
-            if not state.all_converged or self.solvers.adjoint not in ("auto", *KRYLOV):
-                raise
-            result, damped = self._hypergradient(step, state, damping=DAMPING), True
-        loss, gradient = squared_loss(state.x, self.truth), result.gradient
-        return Evaluation(loss, state, self.model.pull_back(raw, gradient), result.adjoint, damped)
+        self._require(state, "the forward solve")
+        u = np.where(per_image(state.converged, self.truth), state.x, self.truth)
+        slope, lin = squared_loss_gradient(u, self.truth), step.linearize(u)
+        adjoint, damped = self._adjoint(lin, slope)
+        self._require(adjoint, "the adjoint solve")
+        used = state.converged & adjoint.converged
+        if not used.any():
+            raise NotConvergedError("train: no image of the batch has a gradient")
+        q = np.where(per_image(used, u), adjoint.x, 0) * float(len(used) / used.sum())
+        loss = squared_loss(u[used], self.truth[used])
+        gradient = self.model.pull_back(raw, lin.params_vjp(q))
+        counts = int(used.sum()), int(np.sum(~used))
+        return Evaluation(loss, state, gradient, adjoint, damped, *counts)
 
     def subset(self, indices: Array) -> "Objective":
         """The objective over the images chosen; its loss averages over them alone."""
         return replace(self, truth=self.truth[indices], y=self.y[indices])
 
-    def _hypergradient(self, step: Step, state: SolverResult, **options: float) -> Hypergradient:
+    def limited(self, limits: dict[str, int]) -> "Objective":
+        """The objective whose solves take at most what `limits` of `refimpl.training.curve` say."""
+        s, options = self.solvers, dict(self.solvers.forward_options)
+        filters = isinstance(self.model.bank, FilterBank)
+        if filters and s.forward in NEWTON and "forward_products" in limits:
+            options["max_products"] = limits["forward_products"]
+        return replace(self, solvers=replace(
+            s, forward_options=options,
+            forward_max_iterations=limits.get("forward_iterations", s.forward_max_iterations),
+            adjoint_max_iterations=limits.get("adjoint_iterations", s.adjoint_max_iterations),
+        ))  # fmt: skip
+
+    def _require(self, result: SolverResult, what: str) -> None:
+        enough = result.converged.any() if self.solvers.leave_out else result.all_converged
+        if not enough:
+            raise NotConvergedError(f"train: {what} failed: {result.message}")
+
+    def _adjoint(self, lin: StepLinearization, slope: Array) -> tuple[SolverResult, bool]:
+        """The adjoint state, damped if the system could not be solved as it is."""
+        try:
+            found = self._solve_adjoint(lin, slope)
+        except BreakdownError:
+            if self.solvers.adjoint not in ("auto", *KRYLOV):
+                raise
+            found = None
+        plain = self.solvers.adjoint not in ("auto", *KRYLOV)
+        some = found is not None and found.converged.any() and self.solvers.leave_out
+        if found is not None and (found.all_converged or some or plain):
+            return found, False
+        return self._solve_adjoint(lin, slope, damping=DAMPING), True
+
+    def _solve_adjoint(self, lin: StepLinearization, slope: Array, **options: float):
         s = self.solvers
-        return hypergradient(
-            step, state, squared_loss_gradient(state.x, self.truth),
-            method=s.adjoint, residual_tol=s.adjoint_tol, max_iterations=s.adjoint_max_iterations,
-            preconditioner=s.preconditioner, options={**s.adjoint_options, **options},
+        return solve_adjoint(
+            lin, slope, method=s.adjoint, residual_tol=s.adjoint_tol,
+            max_iterations=s.adjoint_max_iterations, preconditioner=s.preconditioner,
+            options={**s.adjoint_options, **options},
         )
 
     def _solve(self, step: Step, u0: Array | None) -> SolverResult:
         s = self.solvers
+        tol = s.forward_tol * (step.tau * self.model.lam if s.without_tau else 1)
         return reconstruct(
-            step, u0, method=s.forward, residual_tol=s.forward_tol,
+            step, u0, method=s.forward, residual_tol=tol,
             max_iterations=s.forward_max_iterations, preconditioner=s.preconditioner,
             options=s.forward_options,
         )

@@ -7,25 +7,29 @@ The file is an npz of plain arrays, θ and a JSON text with everything else; not
 Not here: how it is trained (`refimpl.training.learn`).
 """
 
-from dataclasses import asdict, dataclass, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from refimpl.arrays import Array, as_images, positive, shown
 from refimpl.engine import make_step
 from refimpl.equilibrium import reconstruct
-from refimpl.images import UNIT_RANGE, rescale
-from refimpl.images.pixels import as_batch_of_images
+from refimpl.images import UNIT_RANGE
 from refimpl.images.sets import check_range
 from refimpl.paper.operators import BOUNDARIES, FilterBank, Identity, LinearOperator
 from refimpl.paper.parameters import NAMES, Parameters, make_parameters
 from refimpl.paper.potentials import POTENTIALS, Potential, check_potential, make_potential
 from refimpl.paper.problem import OPERATOR, FieldOfExperts, Problem
-from refimpl.results import NotConvergedError, SolverResult
-from refimpl.storage import as_records, keep, read_kept
+from refimpl.results import SolverResult
+from refimpl.storage import as_records, first_line, keep, read_kept
 
 FORMAT = "refimpl-model/1"
+
+# Between the noise of a model and that of data.
+MOST_SCALE = 1e6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +54,9 @@ class TrainedModel:
         One for each epoch; number 0 describes the start.
     ended : str
         Why training ended.
+    provenance : dict
+        Where it comes from, in values that JSON has: the names of the training data, seed, command,
+        operator, commit, or whatever its maker wants to be known. Nothing is computed from it.
     """
 
     theta: Parameters
@@ -60,6 +67,7 @@ class TrainedModel:
     value_range: tuple[float, float] = UNIT_RANGE
     records: tuple[dict, ...] = ()
     ended: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         check_potential(self.potential)
@@ -71,6 +79,7 @@ class TrainedModel:
         positive(self.lam, "lam")
         positive(self.noise_level, "noise_level")
         object.__setattr__(self, "value_range", check_range(self.value_range))
+        object.__setattr__(self, "provenance", as_provenance(self.provenance))
 
     def __repr__(self) -> str:
         F, C, h, w = self.theta.A.shape
@@ -79,6 +88,17 @@ class TrainedModel:
             f"TrainedModel({F} filters of {C} × {h} × {w}, {self.potential!r}, {self.boundary}, "
             f"{tie}, noise level {self.noise_level:g}, {epochs} epochs)"
         )
+
+    @property
+    def channels(self) -> int:
+        """How many channels the filters act on; with one, each channel is an image of its own."""
+        return self.theta.A.shape[1]
+
+    @property
+    def unit_noise_level(self) -> float:
+        """ε where black is 0 and white is 1."""
+        low, high = self.value_range
+        return self.noise_level / (high - low)
 
     def problem(self, y: Array, operator: LinearOperator | None = None) -> Problem:
         """The problem of data `y` with this regulariser, in the precision of y.
@@ -112,29 +132,34 @@ class TrainedModel:
         """
         return reconstruct(make_step(self.problem(y, operator)), tol=tol)
 
-    def denoise(self, image: Array, channel_axis: int | None = None) -> Array:
-        """One noisy image as `skimage.restoration` takes it, white at 1, with its noise removed.
+    def at(self, noise_level: float) -> "TrainedModel":
+        """The model for data of another noise level, in the unit of `value_range`.
 
-        The noise should be of the level that the model was trained for. A model of grey images
-        takes each channel of a colour image by itself.
-
-        Raises
-        ------
-        NotConvergedError
-            If no reconstruction is found.
+        With s = ε₀/ε, the model of ε₀ on s y has u ↦ s u for its result: A ↦ s A, C ↦ s C and
+        λ ↦ s² λ (all of G, times s). For K = I, s y has the noise ε₀, and edges s times as high.
         """
-        y, restore = as_batch_of_images(image, channel_axis)
-        apart = self.theta.A.shape[1] == 1
-        y = y.swapaxes(0, 1) if apart else y
-        result = self.reconstruct(rescale(y, UNIT_RANGE, self.value_range).astype(y.dtype))
-        if not result.all_converged:
-            raise NotConvergedError(f"denoise: {result.message}")
-        u = rescale(result.x, self.value_range, UNIT_RANGE)
-        return restore(u.swapaxes(0, 1) if apart else u)
+        s = self.noise_level / positive(noise_level, "noise_level")
+        if not 1 / MOST_SCALE <= s <= MOST_SCALE:
+            raise ValueError(
+                f"noise_level: given {shown(noise_level)}, the model's is {self.noise_level:g}, "
+                f"expected one that differs by a factor of at most {MOST_SCALE:g}"
+            )
+        scaled = {name: s * x for name, x in self.theta.items() if name in ("A", "C")}
+        theta = replace(self.theta, **scaled)
+        return replace(self, theta=theta, lam=s**2 * self.lam, noise_level=noise_level)
 
     def untie(self) -> "TrainedModel":
         """The same field, with C = A a parameter of its own (E7), to train from."""
         return replace(self, theta=self.theta.untie())
+
+    def plot(self) -> Any:
+        """A matplotlib figure: filters by weight, training curve, a photograph before and after.
+
+        In a notebook it is shown; `model.plot().savefig("model.png")` keeps it.
+        """
+        from refimpl.training.portrait import portrait
+
+        return portrait(self)
 
     def save(self, path: Path | str) -> None:
         """Write the model to one npz file, whole or not at all.
@@ -157,10 +182,23 @@ class TrainedModel:
         keep(path, FORMAT, text, dict(self.theta.items()))
 
 
-STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended")
+STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended", "provenance")
 
 
-def load_model(path: Path | str) -> TrainedModel:
+def as_provenance(given: Any) -> dict[str, Any]:
+    """A copy of what JSON makes of a mapping from names to values."""
+    try:
+        found = json.loads(json.dumps(given, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"provenance: {first_line(error)}; expected values that JSON has"
+        ) from error
+    if not isinstance(found, dict):
+        raise TypeError(f"provenance: given {shown(given)}, expected a dict of names and values")
+    return found
+
+
+def read_model(path: Path | str) -> TrainedModel:
     """Read what `TrainedModel.save` wrote; nothing in the file is executed.
 
     Raises
@@ -174,6 +212,7 @@ def load_model(path: Path | str) -> TrainedModel:
             raise ValueError(f"{', '.join(sorted(foreign))} not expected")
         theta = make_parameters(data.pop("A"), **data)
         potential = make_potential(text["potential"], **text["potential_parameters"])
+        text.setdefault("provenance", {})  # files of refimpl 0.1 have none
         stated = {name: text[name] for name in STATED}
         stated["records"], stated["ended"] = as_records(stated["records"]), str(stated["ended"])
         return TrainedModel(theta, potential, **stated)

@@ -134,7 +134,7 @@ TABLES += overriding(
 )
 
 
-@fault("energy", "mask_on_data")
+@fault("energy", "energy_constant")
 class MaskOnData:
     """The residual is m (u − y): another energy, the same gradient."""
 

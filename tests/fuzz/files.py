@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from case_factory import POTENTIALS, make_case
 
+import refimpl as ri
 from fuzz.values import changed_array, choose, misfit, world
 from fuzz.verdicts import command
 from refimpl import cli, storage
@@ -47,7 +48,7 @@ def use_model(folder: Path) -> None:
     """Read a model and denoise with it."""
     model = load_model(folder / "model.npz")
     repr(model)
-    model.denoise(world().grey)
+    ri.denoise(world().grey, 0.1, model=model)
 
 
 READERS = {
@@ -107,7 +108,7 @@ def choose_weighted(values: list, weights: np.ndarray, rng: np.random.Generator)
 def kept_file(folder: Path, name: str, rng: np.random.Generator) -> None:
     """A model, a run or a checkpoint, seldom under the name of another."""
     w, x, images = world(), np.arange(3.0), world().batch
-    state = TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f")
+    state = TrainingState(0, x, x, AdamState(x, x), images, images, x, ({"epoch": 0},), "f", x)
     theta = w.tv.theta
     run = Run({}, ({},), theta, theta, images, images, images, x, x, np.ones(2, bool))
     writers = {

@@ -12,7 +12,7 @@ from fuzz.values import LENGTHS, changed, choose, fitting, misfit, world
 
 # How much more rarely than others, because a call takes long, or almost all are refused alike.
 RARELY = {"train": 0.3, "check": 0.1, "crosscheck": 0.1, "compare": 0.3, "Parameters": 0.3}
-CALLBACKS = ("callback", "on_verdict")
+CALLBACKS = ("callback", "watch", "on_verdict")
 # Errors are raised, not called.
 LEFT_OUT = ("NotConvergedError", "BreakdownError")
 
@@ -44,7 +44,7 @@ def public() -> dict[str, Callable]:
     """Every function and class of the face, and what a trained model does."""
     names = [name for name in dir(ri) if callable(getattr(ri, name)) and name not in LEFT_OUT]
     model = world().model
-    methods = {f"model.{m}": getattr(model, m) for m in ("denoise", "reconstruct", "problem")}
+    methods = {f"model.{m}": getattr(model, m) for m in ("at", "reconstruct", "problem")}
     return {name: getattr(ri, name) for name in names} | methods
 
 

@@ -10,7 +10,7 @@ import refimpl as ri
 
 SHAPE = (9, 8)
 # Parameters that say how long to compute: a large number is a wish, not a fault.
-LENGTHS = ("max_iterations", "max_epochs", "cases", "budget", "time_limit")
+LENGTHS = ("max_iterations", "max_steps", "cases", "budget", "time_limit")
 
 
 @cache
@@ -65,8 +65,8 @@ def fitting() -> dict[str, list]:
         "noise_level": [0.1, 0.02], "channel_axis": [None, -1, 0], "rng": [0, None],
         "data_range": [None, 1.0], "window": [7, 3, 5], "image_shape": shapes,
         "boundary": ["zero", "symmetric", "periodic"], "features": [3, 20], "lam": [12.0, 1.0],
-        "slope": [5.0, 100.0], "filter_shape": [(2, 3, 3), (1, 1, 5)],
-        "bank": [w.tv.bank, ri.DenseBank(SHAPE, 4)],
+        "slope": [5.0, 100.0], "filter_shape": [(2, 3, 3), (1, 1, 5)], "factor": [2, (2, 1)],
+        "offset": [0], "bank": [w.tv.bank, ri.DenseBank(SHAPE, 4)],
         "potential": [w.tv.potential, None], "FieldOfExperts.potential": [w.tv.potential],
         "theta": [theta, theta2, w.A], "matrix": [w.rng.random((5, 72))], "domain_shape": [SHAPE],
         "FromScipy.operator": [w.rng.random((5, 72))], "range_shape": [None, (5,)],
@@ -88,14 +88,24 @@ def fitting() -> dict[str, list]:
         "parameters": [{}, {"slope": 3.0}, {"delta": 1.0}],
         "images": [[w.grey, w.grey], w.batch], "test": [None, [w.grey]], "crop": [8, 4],
         "start": ["cosine", "random", "total_variation", w.model], "filters": [None, (4, 3, 3)],
-        "tied": [True, False], "max_epochs": [0, 1], "batch_size": [16, 1],
+        "tied": [True, False], "max_steps": [0, 1], "batch_size": [16, 1],
         "learning_rate": [0.01], "value_range": [(0.0, 1.0)], "seed": [0, 3],
-        "thing": [w.tv.potential, ri.Identity(SHAPE), w.tv.bank],
-        "backend": [Backend()], "cases": [1], "precision": ["float64", "float32"],
-        "stages": [None, ["apply"]], "only": [None, {"operator": "identity"}],
-        "time_limit": [1.0], "budget": [0.2], "out": [None], "on_verdict": [None],
-        "case": [ri.verification.crosscheck.random_case(0, size=(4, 3))],
+        "model": [None, "tv", w.model], "reconstruct.model": [None], "backend": [Backend()],
+        "thing": [w.tv.potential, ri.Identity(SHAPE), w.tv.bank], "cases": [1],
+        "precision": ["float64", "float32"], "stages": [None, ["apply"]], "time_limit": [1.0],
+        "only": [None, {"operator": "identity"}], "budget": [0.2], "out": [None], "since": [None],
+        "on_verdict": [None], "case": [ri.verification.crosscheck.random_case(0, size=(4, 3))],
         "outputs": [{"map": w.batch}, {}], "text": ["x"],
+    } | of_training()  # fmt: skip
+
+
+def of_training() -> dict[str, list]:
+    """Values that fit parameters of `train` alone."""
+    return {
+        "trained": [("A", "C"), ("b", "weights")], "train.precision": ["float32", "float64"],
+        "rates": [None, {"A": 0.5}], "warm_up": [0, 3], "schedule": ["constant", "cosine"],
+        "evaluate_every": [1, 25], "train.window": [None, 2], "drops": [0, 1], "resume": [None],
+        "watch": [None], "train.operator": [None, 0.3],
     }  # fmt: skip
 
 

@@ -18,11 +18,13 @@ from refimpl.paper.operators.pointwise import (
     random_mask,
     row_mask,
 )
+from refimpl.paper.operators.sampling import Downsample
 
 __all__ = [
     "BOUNDARIES",
     "Convolution",
     "DenseBank",
+    "Downsample",
     "FilterBank",
     "FromScipy",
     "Identity",

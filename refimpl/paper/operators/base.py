@@ -250,9 +250,10 @@ class FromScipy(Operator):
     ----------
     operator : scipy.sparse.linalg.LinearOperator, or what SciPy makes one of
         Acts on vectors of length C·H·W, images flattened in row-major order.
-    domain_shape : tuple (C, H, W) or (H, W)
+    domain_shape : tuple (C, H, W) or (H, W), optional
+        Left out: `dims` of an operator that has them, as those of PyLops.
     range_shape : tuple, optional
-        Left out: (M,) with M the number of rows.
+        Left out: `dimsd` of such an operator, else (M,) with M the number of rows.
 
     Raises
     ------
@@ -266,12 +267,17 @@ class FromScipy(Operator):
     def __init__(
         self,
         operator: Any,
-        domain_shape: tuple[int, ...],
+        domain_shape: tuple[int, ...] | None = None,
         range_shape: tuple[int, ...] | None = None,
     ):
-        domain_shape, operator = as_image_shape(domain_shape), as_linear_operator(operator)
+        stated = (getattr(operator, name, None) for name in ("dims", "dimsd"))
+        dims, dimsd = (tuple(x) if isinstance(x, (tuple, list)) else None for x in stated)
+        operator = as_linear_operator(operator)
+        if domain_shape is None and dims is None:
+            raise TypeError("FromScipy: domain_shape is missing, expected (C, H, W) or (H, W)")
+        domain_shape = as_image_shape(dims if domain_shape is None else domain_shape)
         if range_shape is None:
-            range_shape = (operator.shape[0],)
+            range_shape = (operator.shape[0],) if dimsd is None else dimsd
         if not isinstance(range_shape, (tuple, list)):
             range_shape = (range_shape,)
         range_shape = tuple(count(n, "range_shape") for n in range_shape)

@@ -10,7 +10,7 @@ Not here: comparing the outputs of two programs.
 
 from refimpl.verification.cases.case import FORMAT, Case, CaseError, build_step
 from refimpl.verification.cases.evaluation import CaseResult, evaluate
-from refimpl.verification.cases.exchange import read_case, write_case, write_result
+from refimpl.verification.cases.exchange import read_case, read_outputs, write_case, write_result
 
 __all__ = [
     "FORMAT",
@@ -20,6 +20,7 @@ __all__ = [
     "build_step",
     "evaluate",
     "read_case",
+    "read_outputs",
     "write_case",
     "write_result",
 ]

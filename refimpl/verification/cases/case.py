@@ -40,6 +40,7 @@ from refimpl.results import BreakdownError, NotConvergedError
 from refimpl.storage import said
 from refimpl.training.model import Model
 from refimpl.training.normalization import Normalization
+from refimpl.training.parametrisations import Parametrisation
 from refimpl.verification.builders import OPERATORS, make_bank, make_operator
 
 FORMAT = "refimpl-case/1"
@@ -136,7 +137,7 @@ def build_model(case: Case) -> Model:
         potential=make_potential(case.potential, **case.potential_parameters),
         lam=float(case.lam),
         tau=float(case.tau),
-        normalization=scale,
+        parametrisation=Parametrisation(scale),
     )
 
 

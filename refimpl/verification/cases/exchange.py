@@ -1,11 +1,15 @@
 """Reading and writing the directory of a case: `case.json`, `inputs.npz`, `outputs.npz`.
 
-Nothing in a directory is executed: JSON is read as plain values and arrays without pickles.
+Nothing in a directory is executed: JSON is read as plain values and arrays without pickles. Outputs
+may also come as a `.mat` file of MATLAB or Octave, or as a directory of `.npy` files.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+
+import scipy.io
 
 from refimpl import storage
 from refimpl.arrays import Array
@@ -47,6 +51,58 @@ def read_arrays(path: Path) -> dict[str, Array]:
         return storage.read_arrays(path)
     except ValueError as error:
         raise CaseError(str(error)) from error
+
+
+# Classes of MATLAB that are plain arrays, with their bytes.
+PLAIN = {"double": 8, "single": 4, "logical": 1} | {
+    f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+
+
+def read_outputs(path: Path | str) -> dict[str, Array]:
+    """Outputs by name, from an npz file, a mat file, or a directory of npy files.
+
+    Raises
+    ------
+    CaseError
+        If there are none, or what is there is damaged or is not plain arrays.
+    """
+    path = storage.as_path(path)
+    if path.is_dir():
+        files = sorted(path.iterdir())
+        strange = [file.name for file in files if file.suffix != ".npy" or not file.is_file()]
+        if strange or not files:
+            given = f"holds {', '.join(map(repr, strange[:3]))}" if strange else "is empty"
+            raise CaseError(f"{path}: {given}, expected files of outputs such as 'map.npy' alone")
+        if sum(file.stat().st_size for file in files) > storage.MOST_BYTES:
+            raise CaseError(f"{path}: larger than {storage.MOST_BYTES} bytes")
+        try:
+            return {file.stem: storage.read_array(file) for file in files}
+        except ValueError as error:
+            raise CaseError(str(error)) from error
+    return read_matlab(path) if path.suffix.lower() == ".mat" else read_arrays(path)
+
+
+def read_matlab(path: Path) -> dict[str, Array]:
+    """The plain arrays of a mat file; CaseError if there is anything else in it."""
+    if not path.is_file():
+        raise CaseError(f"{path}: missing, or no file")
+    try:
+        content = scipy.io.whosmat(path)
+        others = [f"{name} ({kind})" for name, _, kind in content if kind not in PLAIN]
+        if others:
+            raise ValueError(f"it holds {', '.join(others[:3])}, expected plain arrays alone")
+        size = sum(2 * PLAIN[kind] * math.prod(shape) for _, shape, kind in content)
+        if size > max(storage.MOST_BYTES, path.stat().st_size):
+            raise ValueError(f"its arrays take {size} bytes, expected at most {storage.MOST_BYTES}")
+        arrays = scipy.io.loadmat(path, variable_names=[name for name, _, _ in content])
+    except NotImplementedError as error:
+        raise CaseError(f"{path}: of MATLAB 7.3; write it again by save('-v7', …)") from error
+    except Exception as error:  # SciPy and zlib raise their own
+        raise CaseError(
+            f"{path}: not a mat file of plain arrays ({storage.first_line(error)})"
+        ) from error
+    return {name: arrays[name] for name, _, _ in content}
 
 
 def _settings(path: Path) -> dict[str, Any]:

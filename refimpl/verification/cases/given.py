@@ -26,7 +26,7 @@ class Given(NamedTuple):
     @property
     def normalized(self) -> bool:
         """Whether A and C are rescaled before use."""
-        return self.model.normalization is not None
+        return self.model.parametrisation.filters is not None
 
     def banks(self) -> list[str]:
         """The parameters that a norm rescales: A, and C when untied."""
@@ -40,7 +40,7 @@ class Given(NamedTuple):
         """Bound on the relative error of A and C that their computed norms and rounding leave."""
         if not self.normalized:
             return 0.0
-        eps, tol = np.finfo(self.theta.A.dtype).eps, self.model.normalization.tol
+        eps, tol = np.finfo(self.theta.A.dtype).eps, self.model.parametrisation.filters.tol
         analyses = (Analysis(self.model.bank, getattr(self.theta, name)) for name in self.banks())
         triplets = (leading_triplet(x, tol=tol, dtype=x.A.dtype) for x in analyses)
         return float(max(t.error_bound / t.value for t in triplets) + 2 * eps)

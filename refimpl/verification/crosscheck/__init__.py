@@ -2,6 +2,7 @@
 
 A backend is any object with some of these callables; what it lacks is not offered:
 
+    operator(problem, u)  operator_adjoint(problem, z)              K u, Kᵀ z
     apply(problem, u)  energy(problem, u)  gradient(problem, u)     T(u), E(u), ∇E(u)
     jvp(problem, u, v)  hvp(problem, u, v)                          ∂_u T v, ∇²E(u) v
     vjp(problem, u, w)  params_vjp(problem, u, w)                   (∂_u T)ᵀ w, (∂_θ T)ᵀ w
@@ -12,16 +13,20 @@ A backend is any object with some of these callables; what it lacks is not offer
 are NumPy or anything with `__dlpack__`. `params_vjp` and `hypergradient` return mappings with
 some of A, b, weights and (untied) C. Energies, gradients and Hessians are asked for where the
 problem is tied. A stage that raises NotImplementedError does not offer that problem; it is left
-out of the stage's count of cases.
+out of the stage's count of cases. A backend may declare `only`, the settings that every problem
+has, and `tol`, the relative residual that its solves are meant to reach.
 """
 
 from refimpl.verification.crosscheck.compare import compare
 from refimpl.verification.crosscheck.generation import random_case
-from refimpl.verification.crosscheck.records import Report, StageReport
-from refimpl.verification.crosscheck.report import as_junit, as_plain, as_text
-from refimpl.verification.crosscheck.runner import Verdict, crosscheck
+from refimpl.verification.crosscheck.records import StageReport, Verdict
+from refimpl.verification.crosscheck.report import Report, as_junit, as_plain, as_text
+from refimpl.verification.crosscheck.runner import crosscheck
 from refimpl.verification.crosscheck.shrinking import shrink
-from refimpl.verification.crosscheck.testing import assert_matches_reference
+from refimpl.verification.crosscheck.testing import (
+    assert_matches_reference,
+    parametrize_with_cases,
+)
 from refimpl.verification.question import Question
 
 __all__ = [
@@ -35,6 +40,7 @@ __all__ = [
     "assert_matches_reference",
     "compare",
     "crosscheck",
+    "parametrize_with_cases",
     "random_case",
     "shrink",
 ]

@@ -16,15 +16,19 @@ Not here: which parts to exchange (`refimpl.verification.crosscheck.suspects`), 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refimpl.arrays import Array
 from refimpl.paper.potentials import make_potential
+from refimpl.solvers.spectral import singular_triplet
 from refimpl.verification.builders import make_bank
 from refimpl.verification.cases import Case
+from refimpl.verification.cases.accuracy import DENSE_LIMIT
+
+LANCZOS_TOL = 1e-14
 
 Function = Callable[[Array], Array]
 
@@ -46,12 +50,17 @@ class Linear(NamedTuple):
         return Linear(self.transpose, self.forward)
 
 
-class Normalizer(NamedTuple):
-    """A = s Â / ‖Â‖, the norm being that of a bank, and the adjoint of its derivative."""
+@dataclass(frozen=True, eq=False)
+class Normalizer:
+    """A = s Â / ‖Â‖, the norm being that of a bank, and the adjoint of its derivative.
+
+    Norms are computed once for each bank and Â, which are kept with them.
+    """
 
     bank: Any
     size: float
     frozen: bool = False
+    kept: dict[tuple[int, int], tuple] = field(default_factory=dict, repr=False)
 
     def apply(self, raw: Array) -> Array:
         """A from Â."""
@@ -66,13 +75,27 @@ class Normalizer(NamedTuple):
         return gradient * (self.size / value)
 
     def _leading(self, raw: Array) -> tuple[float, Array, Array]:
-        """‖Â‖ with its singular vectors p = Â q / ‖Â‖ and q, from the matrix ÂᵀÂ."""
-        images = identity(self.bank.image_shape)
-        responses = self.bank.apply(raw, images).reshape(len(images), -1)
-        values, vectors = np.linalg.eigh(responses @ responses.T)
-        value = np.sqrt(values[-1])  # of NumPy, so that a bank that is 0 gives NaN
-        right = np.tensordot(vectors[:, -1], images, 1)[None]
-        return value, self.bank.apply(raw, right) / value, right
+        """‖Â‖ with its singular vectors p = Â q / ‖Â‖ and q."""
+        key = id(self.bank), id(raw)
+        if key not in self.kept:
+            self.kept[key] = (self.bank, raw, leading(self.bank, raw))
+        return self.kept[key][-1]
+
+
+def leading(bank: Any, raw: Array) -> tuple[float, Array, Array]:
+    """The largest singular value of a bank's map with its vectors: of images of at most
+    `DENSE_LIMIT` values from the matrix ÂᵀÂ, else by Lanczos iteration."""
+    if np.prod(bank.image_shape) > DENSE_LIMIT:
+        start = np.random.default_rng(0).standard_normal((1, *bank.image_shape))
+        maps = partial(bank.apply, raw), partial(bank.adjoint, raw)
+        triplet = singular_triplet(*maps, start, tol=LANCZOS_TOL)
+        return triplet.value, triplet.left, triplet.right
+    images = identity(bank.image_shape)
+    responses = bank.apply(raw, images).reshape(len(images), -1)
+    values, vectors = np.linalg.eigh(responses @ responses.T)
+    value = np.sqrt(values[-1])  # of NumPy, so that a bank that is 0 gives NaN
+    right = np.tensordot(vectors[:, -1], images, 1)[None]
+    return value, bank.apply(raw, right) / value, right
 
 
 def identity(image_shape: tuple[int, ...]) -> Array:
@@ -271,7 +294,8 @@ def pulled_back(parts: Parts, gradient: dict[str, Array]) -> dict[str, Array]:
         gradient["C"] = np.zeros_like(gradient["C"])
     if parts.normalizer is not None:
         gradient["A"] = parts.normalizer.vjp(parts.A, gradient["A"])
-        gradient["C"] = parts.normalizer.vjp(parts.C, gradient["C"])
+        if not parts.tied:
+            gradient["C"] = parts.normalizer.vjp(parts.C, gradient["C"])
     return {name: parts.pull.get(name, np.asarray)(g) for name, g in gradient.items()}
 
 
@@ -281,6 +305,8 @@ def local_output(parts: Parts, name: str, arrays: dict[str, Array]) -> Array:
     if name.startswith("vjp_"):
         return parameters_vjp(parts, u, w)[name.removeprefix("vjp_")]
     functions = {
+        "operator": lambda: parts.operator.forward(u),
+        "operator_adjoint": lambda: parts.operator_adjoint.forward(parts.y),
         "map": lambda: u - parts.tau * sum(terms(parts, u)),
         "energy": lambda: energy(parts, u),
         "gradient": lambda: sum(terms(parts, u)),

@@ -24,6 +24,7 @@ from refimpl.kernels.vectors import norm
 from refimpl.verification.cases import Case
 from refimpl.verification.crosscheck.anatomy import local_output, make_parts
 from refimpl.verification.crosscheck.calls import Call, Finding, Session
+from refimpl.verification.crosscheck.fixed import keeps
 from refimpl.verification.crosscheck.reference import Reference
 from refimpl.verification.crosscheck.stages import STAGES, applies
 from refimpl.verification.crosscheck.variants import (
@@ -37,7 +38,7 @@ from refimpl.verification.crosscheck.variants import (
 Outputs = dict[str, Array]
 
 # Looser tolerance and larger image by this factor; what falls with a tolerance falls at least so.
-LOOSER, FALLS = 1e3, 5.0
+LOOSER, LOOSEST, FALLS = 1e3, 0.1, 5.0
 # Numbers that belong to another problem are off by more than so many tolerances.
 ANOTHER = 1e3
 # Residuals of solves may be measured in other norms than ours.
@@ -100,7 +101,7 @@ def not_deterministic(probe: Probe) -> Finding | None:
 
 def stale_state(probe: Probe) -> Finding | None:
     """Problems of the same shapes in which one part is another, and others in between."""
-    for part, case in changed_cases(probe.case).items():
+    for part, case in changed_cases(probe.case, probe.session.only).items():
         if not depends(probe, part, case):
             continue
         outputs = probe.call(case).outputs
@@ -108,7 +109,7 @@ def stale_state(probe: Probe) -> Finding | None:
             return Finding("stale_state", f"other {part}, and not one digit changes")
         if probe.agrees and probe.ratio(outputs, local_outputs(probe, case)) > ANOTHER:
             return Finding("stale_state", f"right at first, wrong with other {part} afterwards")
-    other = all_changed(probe.case)
+    other = all_changed(probe.case, probe.session.only)
     for stage in STAGES:
         if probe.session.offers(stage) and applies(stage, other) and not STAGES[stage].solved:
             probe.session.call(stage, other)
@@ -208,6 +209,9 @@ def batch_global_stopping(probe: Probe) -> Finding | None:
     if probe.stage != "fixed_point" or N < 2 or not case.tied or case.operator == "mask":
         return None
     other = with_quick_first_image(case, LOOSER)
+    if not keeps(other, probe.session.only):
+        message = "whether images stop each on its own, which takes the quadratic potential"
+        return Finding("not_checked", message)
     alone = probe.call(with_images(other, range(1, N))).outputs
     beside = {k: x[1:] for k, x in probe.call(other).outputs.items()}
     worst = probe.ratio(beside, alone)
@@ -251,6 +255,19 @@ def linear(probe: Probe) -> Finding | None:
     return None
 
 
+def energy_constant(probe: Probe) -> Finding | None:
+    """A wrong energy whose differences are right: at another u it is off by the same number."""
+    if probe.stage != "energy" or probe.agrees or "energy" not in probe.outputs:
+        return None
+    other = with_arrays(probe.case, u=-2 * probe.case.arrays["u"])
+    off = probe.outputs["energy"] - probe.reference.outputs["energy"]
+    again = probe.call(other).outputs.get("energy", np.inf) - local_outputs(probe, other)["energy"]
+    # Energies are quadratic at most, and so is their rounding, once more for the difference.
+    if np.linalg.norm(again - off) > 8 * probe.reference.tolerances["energy"]:
+        return None
+    return Finding("energy_constant", f"off by {float(off[0]):.4g} for the first image, at any u")
+
+
 def loss_scaled(probe: Probe) -> Finding | None:
     """With the target eight times as far from u*, the gradient is eight times as large."""
     star = probe.reference.outputs.get("fixed_point")
@@ -273,7 +290,8 @@ def stops_early(probe: Probe) -> Finding | None:
             message = f"‖T(u) − u‖ / ‖u‖ is {left:.1e} by its own apply, asked for was {tol:.0e}"
             return Finding("too_few_forward_iterations", message)
     tight = errors(probe, probe.outputs)
-    loose = errors(probe, probe.call(probe.case, tol=LOOSER * probe.session.tol).outputs)
+    loosest = min(LOOSER * probe.session.tol, LOOSEST)
+    loose = errors(probe, probe.call(probe.case, tol=loosest).outputs)
     falls = {k for k in tight if k in loose and loose[k] > FALLS * tight[k]}
     wrong = {k for k in tight if tight[k] > probe.reference.tolerances.get(k, np.inf)}
     if not wrong & falls:
@@ -310,6 +328,7 @@ DIRECT: tuple[Check, ...] = (not_deterministic, stale_state)
 # Consequences of a mistake in the formula, too: a cause found in the numbers is the better one.
 INDIRECT: tuple[Check, ...] = (
     batch_global_stopping,
+    energy_constant,
     independent_images,
     stops_early,
     duplicated_batch,

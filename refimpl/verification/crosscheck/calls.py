@@ -8,6 +8,7 @@ Not here: whether the values are right.
 """
 
 import queue
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ from refimpl.verification.question import ARRAYS, Question, converted, in_precis
 # Times the limit for the first call of a stage, which may compile.
 FIRST_CALL = 3
 
+FRAMEWORKS = ("torch", "jax", "jaxlib")
+
 # Seconds that the end of an idle thread may take.
 LAST_WAIT = 5.0
 
@@ -39,7 +42,7 @@ class Finding(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What came of one call; nothing at all where the backend raised NotImplementedError.
+    """What came of one call.
 
     Attributes
     ----------
@@ -47,10 +50,13 @@ class Call(NamedTuple):
         By the names of `outputs.npz`; those that can be compared.
     findings : tuple of Finding
         What is wrong whatever the values are.
+    refused : bool
+        Whether the backend raised NotImplementedError: it does not offer that problem.
     """
 
     outputs: dict[str, Array]
     findings: tuple[Finding, ...] = ()
+    refused: bool = False
 
 
 class Worker:
@@ -96,6 +102,8 @@ class Session:
         Relative residual that solved stages are asked for.
     time_limit : float
         Seconds for each call; the first one of a stage, which may compile, gets three times that.
+    only : mapping, optional
+        Settings that every case has.
 
     Raises
     ------
@@ -103,9 +111,17 @@ class Session:
         If the backend offers no stage at all, or is a class that cannot be called.
     """
 
-    def __init__(self, backend: Any, *, precision: str, tol: float, time_limit: float = 10.0):
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        precision: str,
+        tol: float,
+        time_limit: float = 10.0,
+        only: Mapping[str, Any] | None = None,
+    ):
         self.backend = instance(backend) if isinstance(backend, type) else backend
-        self.tol, self.time_limit = tol, time_limit
+        self.tol, self.time_limit, self.only = tol, time_limit, dict(only or {})
         self.dtype = np.dtype(precision)
         self.called: set[str] = set()
         self.hung: set[str] = set()
@@ -145,8 +161,8 @@ class Session:
         except TimeoutError:
             return self._hung(stage, limit)
         changed = modified(before, given)
-        if isinstance(error, NotImplementedError):
-            return Call({}, changed)
+        if isinstance(error, NotImplementedError) and not of_a_framework(error):
+            return Call({}, changed, refused=True)
         if error is not None:
             return Call({}, (*changed, raised(stage, error)))
         call = checked(result, stage, case, self.dtype)
@@ -226,11 +242,27 @@ def modified(before: dict[str, Array], given: dict[str, Array]) -> tuple[Finding
 
 
 def raised(name: str, error: BaseException) -> Finding:
-    """An exception in one line, with the place that raised it."""
-    last = next(iter(traceback.extract_tb(error.__traceback__, -1)), None)
+    """An exception in one line, with the last place that is neither of a library nor of refimpl."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((f for f in reversed(frames) if not of_a_library(f.filename)), None)
+    last = last or next(reversed(frames), None)
     where = "" if last is None else f" ({Path(last.filename).name}, line {last.lineno})"
     what = f"{type(error).__name__}: {first_line(error)[:200]}"
     return Finding("raised", f"{name} raised {what}{where}")
+
+
+def of_a_framework(error: BaseException) -> bool:
+    """Whether torch or JAX raised it, which then lacks something; the backend refuses nothing."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    module = frames[-1].f_globals.get("__name__", "") if frames else ""
+    return module.partition(".")[0] in FRAMEWORKS
+
+
+def of_a_library(path: str) -> bool:
+    """Whether a file belongs to an installed package, to Python or to this package."""
+    own = Path(__file__).parents[2]
+    homes = [*map(Path, sysconfig.get_paths().values()), own]
+    return path.startswith("<") or any(Path(path).is_relative_to(home) for home in homes)
 
 
 def views(outputs: dict[str, Array], given: dict[str, Array]) -> tuple[Finding, ...]:

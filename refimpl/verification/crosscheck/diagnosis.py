@@ -7,10 +7,13 @@ fails for the same cause, or for none that is known, inherits.
 """
 
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container
 
 from refimpl.verification.cases import Case
 from refimpl.verification.crosscheck.calls import Finding
+from refimpl.verification.crosscheck.causes import CUT_SHORT, SIGNS, numerical_findings
+from refimpl.verification.crosscheck.fixed import fits_window
+from refimpl.verification.crosscheck.own_state import at_own_states
 from refimpl.verification.crosscheck.records import (
     AGREES,
     CANNOT_JUDGE,
@@ -22,25 +25,17 @@ from refimpl.verification.crosscheck.records import (
     StageReport,
 )
 from refimpl.verification.crosscheck.stages import STAGES, output_shapes
-from refimpl.verification.crosscheck.suspects import explanation, suspects
-from refimpl.verification.crosscheck.suspects.evidence import Known
+from refimpl.verification.crosscheck.suspects import explanation
 
-# Causes are looked for in the numbers of so many failing cases of a stage, and for so long.
-DIAGNOSED = 4
-SECONDS = 20.0
+# Causes are looked for in the numbers of all stages for so long, at most.
+SECONDS = 60.0
 # Seen directly, these leave nothing to look for in the numbers.
 DECISIVE = ("not_deterministic", "hangs")
+# What a check could not be made of.
+NOT_CHECKED = "not_checked"
 # Seen by calling, but better explained by a cause that predicts all the numbers: a wrong formula
 # may depend on too little without anything being kept.
-DOUBTFUL = ("stale_state", "leaks_between_images")
-# Seen in the difference, without a prediction that equals the value.
-SIGNS = (
-    "border",
-    "some_images",
-    "hidden_precision",
-    "too_few_forward_iterations",
-    "too_few_adjoint_iterations",
-)
+DOUBTFUL = ("stale_state", "leaks_between_images", "energy_constant")
 OF_OTHER_IMAGES = ("leaks_between_images", "batch_global_stopping", "some_images")
 INDIRECT_CAUSES = (
     "times_batch",
@@ -73,13 +68,37 @@ def stage_reports(
             reports.append(StageReport(stage, NOT_ASKED if stage in not_asked else NOT_OFFERED))
             continue
         mine = [r for r in records if r.stage == stage]
-        report = stage_report(stage, mine, findings[stage], small.get(stage), deadline)
-        if report.verdict == DISAGREES and first is not None:
+        own = at_own_states(mine, records) if stage == "hypergradient" else mine
+        report = stage_report(stage, own, findings[stage], small.get(stage), deadline)
+        if own is not mine:
+            report = without_own_state(report, mine, reports)
+        elif report.verdict == DISAGREES and first is not None:
             report = inheriting(report, first)
         if report.verdict == DISAGREES and first is None:
             first = report
         reports.append(report)
     return tuple(reports)
+
+
+def without_own_state(
+    report: StageReport, records: list[Record], before: list[StageReport]
+) -> StageReport:
+    """The report of hypergradients that were judged at the backend's own u*.
+
+    Those that are right there, and wrong at u*, inherit the fixed point's error; the others do
+    not, whatever the solve left.
+    """
+    star = next(r for r in before if r.stage == "fixed_point")
+    failed = sum(r.agrees is False for r in records)
+    if report.verdict == DISAGREES:
+        causes = tuple(s for s in report.causes if s != "too_few_forward_iterations")
+        same = star.stage if set(causes[:1]) & set(star.causes) else None
+        first = explanation(causes[0]) if causes else ""
+        return report._replace(causes=causes, explanation=first, inherits=same)
+    report = measured(report.stage, records)._replace(failed=failed)
+    if not failed:
+        return report
+    return report._replace(verdict=DISAGREES, causes=star.causes[:1], inherits=star.stage)
 
 
 def stage_report(
@@ -89,11 +108,15 @@ def stage_report(
     failed = [r for r in records if r.agrees is False]
     report = measured(stage, records)._replace(failed=len(failed))
     notes = tuple(dict.fromkeys(j.note for r in records for j in r.judgements if j.note))
+    notes += tuple(f"not checked: {f.message}" for f in seen if f.cause == NOT_CHECKED)
+    seen = [f for f in seen if f.cause != NOT_CHECKED]
     if not failed and not seen:
         return report._replace(details=notes[:2])
-    seen = [f for r in failed for f in r.findings] + seen
+    seen = in_small_images(failed, records) + seen
     decided = any(f.cause in DECISIVE for f in seen)
     numerical = [] if decided else numerical_findings(failed, deadline)
+    notes += tuple(f.message for f in numerical if f.cause == CUT_SHORT)
+    numerical = [f for f in numerical if f.cause != CUT_SHORT]
     causes = in_order(stage, seen, numerical, single_image_fails(failed))
     seen += [f for f in numerical if f.message]
     details = tuple(dict.fromkeys(f"{f.cause}: {f.message}" for f in seen))[:4] + notes[:2]
@@ -110,11 +133,23 @@ def stage_report(
     )
 
 
+def in_small_images(failed: list[Record], records: list[Record]) -> list[Finding]:
+    """What was seen at failing cases; exceptions by another name if only images that are smaller
+    than the window raise them, and larger ones do not."""
+    seen = [f for r in failed for f in r.findings]
+    raising = [r for r in failed if any(f.cause == "raised" for f in r.findings)]
+    larger = [r for r in records if fits_window(r.case)]
+    if len(larger) < LEAST_CASES or any(fits_window(r.case) for r in raising):
+        return seen
+    return [f._replace(cause="raises_below_window") if f.cause == "raised" else f for f in seen]
+
+
 def measured(stage: str, records: list[Record]) -> StageReport:
     """How many digits agree at the worst case, before anything is said to be wrong."""
     missing = missing_entries(stage, records)
     report = StageReport(stage, CANNOT_JUDGE, len(records), entries_missing=missing)
-    judged = [(r, j) for r in records for j in r.judgements if j.agrees is not None]
+    wrong = [r for r in records if r.agrees is False]
+    judged = [(r, j) for r in wrong or records for j in r.judgements if j.agrees is not None]
     if not judged:
         return report
     worst, j = min(judged, key=lambda pair: pair[1].digits - pair[1].expected_digits)
@@ -132,7 +167,9 @@ def missing_entries(stage: str, records: list[Record]) -> tuple[str, ...]:
     given = {name for r in records for name in r.outputs}
     known = {name: None for r in records for name in output_shapes(stage, r.case)}
     prefix = STAGES[stage].output
-    return tuple(name.removeprefix(prefix) for name in known if given and name not in given)
+    missing = [name.removeprefix(prefix) for name in known if given and name not in given]
+    optional = {"b", "weights"} - {name for r in records for name in r.case.arrays}
+    return tuple(name for name in missing if name not in optional)
 
 
 def single_image_fails(failed: list[Record]) -> bool:
@@ -208,70 +245,6 @@ def settings_of(case: Case) -> dict[str, str]:
         "b": "given" if "b" in case.arrays else "left out",
         "weights": "given" if "weights" in case.arrays else "left out",
     }
-
-
-def numerical_findings(failed: list[Record], deadline: float) -> list[Finding]:
-    """Causes that explain every failing output looked at; else those of each output alone; else
-    those that explain most.
-
-    Small cases are looked at first, one output of each before the next, and nothing after the
-    deadline: other cases tell causes apart that other outputs do not.
-    """
-    by_output: dict[str, list[tuple[str, ...]]] = {}
-    smallest = sorted(failed, key=lambda r: r.case.arrays["u"].size)[:DIAGNOSED]
-    caches: list[Known] = [{} for _ in smallest]
-    for _, n, name in sorted(
-        (k, n, name) for n, record in enumerate(smallest) for k, name in enumerate(record.wrong)
-    ):
-        if time.monotonic() < deadline:
-            record = smallest[n]
-            causes = suspects(record.reference, name, record.outputs[name], caches[n])
-            by_output.setdefault(name, []).append(causes)
-    everything = [causes for known in by_output.values() for causes in known]
-    slugs = common(everything)
-    if not set(slugs) - set(SIGNS):
-        # The loss sees u* only: how the gradients were had is in these.
-        gradients = [x for name, known in by_output.items() if name != "loss" for x in known]
-        slugs = (*slugs, *common(gradients))
-    # What one case shows may be chance: outputs that more cases get wrong say more.
-    most = max(map(len, by_output.values()), default=0)
-    telling = [known for known in by_output.values() if len(known) == most]
-    slugs = without_numbers(slugs or tuple(s for known in telling for s in common(known)))
-    return [Finding(slug, "") for slug in slugs] or covering(everything)
-
-
-def without_numbers(slugs: tuple[str, ...]) -> tuple[str, ...]:
-    """Without numbers that were fitted, if there are causes that say which numbers they are."""
-    slugs = tuple(dict.fromkeys(slugs))
-    fitted = {s for s in slugs if "factor:" in s and is_number(s.partition(":")[2])}
-    named = [s for s in slugs if s not in fitted | {"norm_inexact"}]
-    return tuple(named) if set(named) - set(SIGNS) else slugs
-
-
-def is_number(text: str) -> bool:
-    """Whether a detail is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def covering(tuples: list[tuple[str, ...]]) -> list[Finding]:
-    """Causes that together explain what no single one does: two mistakes, or one in two places."""
-    found, left = [], tuples
-    while slugs := [slug for causes in left for slug in causes]:
-        best = max(dict.fromkeys(slugs), key=slugs.count)
-        share = f"explains {slugs.count(best)} of {len(tuples)} wrong outputs"
-        found.append(Finding(best, share))
-        left = [causes for causes in left if best not in causes]
-    return found
-
-
-def common(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """What all tuples hold, in the order of the first."""
-    tuples = list(tuples)
-    return tuple(s for s in tuples[0] if all(s in t for t in tuples)) if tuples else ()
 
 
 def inheriting(report: StageReport, first: StageReport) -> StageReport:

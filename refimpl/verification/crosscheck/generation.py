@@ -7,7 +7,8 @@ away from 1, potential parameters away from their defaults. Draws that are not w
 (`refimpl.verification.crosscheck.posed`) are drawn again.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from refimpl.paper.operators import BOUNDARIES
 from refimpl.verification.builders import OPERATORS
 from refimpl.verification.cases import Case
 from refimpl.verification.crosscheck.anatomy import make_parts
+from refimpl.verification.crosscheck.fixed import Only, as_only
 from refimpl.verification.crosscheck.matrices import MatrixSystem
 from refimpl.verification.crosscheck.posed import why_ill_posed
 from refimpl.verification.question import in_precision
@@ -38,21 +40,10 @@ KERNEL_SIZES = ((3, 3), (3, 5), (5, 3))
 OPTIONAL = (("b", "weights"), ("b", "weights"), ("b",), ("weights",))
 MAX_DRAWS = 400
 
-# What `only` may fix, and at which values.
-FIXABLE = {
-    "operator": tuple(OPERATORS),
-    "operator_boundary": tuple(BOUNDARIES),
-    "analysis": ("convolution", "dense"),
-    "boundary": tuple(BOUNDARIES),
-    "potential": tuple(POTENTIALS),
-    "tied": (True, False),
-    "normalized": (True, False),
-    "images": (1, 2, 3),
-    "channels": (1, 2, 3),
-}
+# Values of an image, at most; those of larger sizes have one channel where that is open.
+MOST_VALUES = 768
 
 Size = tuple[int, int]
-Only = Mapping[str, Any]
 
 
 def random_case(
@@ -60,7 +51,7 @@ def random_case(
     *,
     size: Size | None = None,
     precision: str = "float64",
-    only: Only | None = None,
+    only: Only | str | None = None,
 ) -> Case:
     """The case of a seed.
 
@@ -73,7 +64,8 @@ def random_case(
     precision : "float64" or "float32"
         dtype of the arrays.
     only : mapping, optional
-        Settings in place of drawn ones, of `FIXABLE`: {"operator": "identity", "tied": True}.
+        Settings in place of drawn ones, {"operator": "identity", "tied": True} or the text
+        "operator=identity,tied=true"; `refimpl.verification.crosscheck.fixed` has a list.
 
     Raises
     ------
@@ -81,8 +73,7 @@ def random_case(
         If a setting is unknown or impossible, or no well-posed case is found, as for a size of
         one pixel.
     """
-    only = dict(only or {})
-    check_only(only)
+    only = as_only(only)
     plan = planned(seed, size, only)
     for attempt in range(MAX_DRAWS):
         case = drawn(plan, np.random.default_rng([seed, attempt]), precision)
@@ -94,28 +85,9 @@ def random_case(
     )
 
 
-def check_only(only: Only) -> None:
-    """Raise ValueError unless all are among `FIXABLE`, and cases can have them together."""
-    for name, value in only.items():
-        if name not in FIXABLE:
-            raise ValueError(f"only: given {name!r}, expected some of {', '.join(FIXABLE)}")
-        if not any(value == x and type(value) is type(x) for x in FIXABLE[name]):
-            known = ", ".join(map(str, FIXABLE[name]))
-            raise ValueError(f"only: {name} is {value!r}, expected one of {known}")
-    for name, value in (("potential", "lorentzian"), ("normalized", True)):
-        if only.get("operator") == "mask" and only.get(name) == value:
-            raise ValueError(
-                f"only: given operator mask and {name} {value}, which no well-posed cases have; "
-                "leave one of them open"
-            )
-
-
-def keeps(case: Case, only: Only) -> bool:
-    """Whether a case has these settings; a boundary counts only where the case has one."""
-    images, channels = case.arrays["u"].shape[:2]
-    others = {"normalized": case.norm is not None, "images": images, "channels": channels}
-    own = {name: getattr(case, name) for name in FIXABLE if name not in others} | others
-    return all(own[name] in (value, None) for name, value in only.items())
+def draft(seed: int, *, precision: str = "float64", only: Only | None = None) -> Case:
+    """The first draw of a seed, not made well posed: what `random_case` gives has its settings."""
+    return drawn(planned(seed, None, only), np.random.default_rng([seed, 0]), precision)
 
 
 def planned(seed: int, size: Size | None, only: Only | None = None) -> dict[str, Any]:
@@ -137,9 +109,29 @@ def planned(seed: int, size: Size | None, only: Only | None = None) -> dict[str,
         "optional": cycle(OPTIONAL, seed, 12),
         "normalized": cycle((False, False, True), seed, 13),
     }
-    plan |= only
-    plan |= exceptions(plan) | only
+    settled = {name: value for name, value in only.items() if name in plan and name != "size"}
+    plan |= settled
+    plan |= exceptions(plan) | settled
+    given = {"given": True, "none": False}
+    plan["optional"] = tuple(
+        name for name in ("b", "weights") if given.get(only.get(name), name in plan["optional"])
+    )
+    if size is None and "size" in only:
+        plan["size"] = fitted(only["size"], plan, seed)
+    if "channels" not in only and plan["channels"] * math.prod(plan["size"]) > MOST_VALUES:
+        plan["channels"] = 1
+    plan["fixed"] = only
     return plan | {"shape": (plan["images"], plan["channels"], *plan["size"])}
+
+
+def fitted(wanted: Size | range | str, plan: dict[str, Any], seed: int) -> Size:
+    """The size of images that a value of `only` asks for."""
+    if wanted == "window":
+        kernel = plan["kernel_size"] if plan["operator"] == "convolution" else (1, 1)
+        return tuple(map(max, plan["size"], plan["filter_size"], kernel))
+    if isinstance(wanted, range):
+        return cycle(wanted, seed, 14), cycle(wanted, seed, 15)
+    return wanted
 
 
 def exceptions(plan: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +163,8 @@ def drawn(plan: dict[str, Any], rng: np.random.Generator, precision: str) -> Cas
     arrays |= filter_arrays(plan, rng) | operator_array(plan, rng)
     if operator == "matrix":
         arrays["y"] = rng.standard_normal((shape[0], len(arrays["matrix"])))
-    ranges = POTENTIALS[plan["potential"]]
+    ranges, fixed = POTENTIALS[plan["potential"]], plan["fixed"]
+    parameters = {k: rounded(rng.uniform(*ends)) for k, ends in ranges.items()}
     arrays = {k: x if k == "mask" else x.astype(precision) for k, x in arrays.items()}
     case = Case(
         operator=operator,
@@ -179,15 +172,15 @@ def drawn(plan: dict[str, Any], rng: np.random.Generator, precision: str) -> Cas
         analysis=plan["analysis"],
         boundary=plan["boundary"] if plan["analysis"] == "convolution" else None,
         potential=plan["potential"],
-        potential_parameters={k: rounded(rng.uniform(*ends)) for k, ends in ranges.items()},
+        potential_parameters={k: fixed.get(k, x) for k, x in parameters.items()},
         tied=plan["tied"],
-        tau=1.0,
-        lam=rounded(rng.uniform(1.4, 2.4)),
-        gamma=rounded(rng.uniform(0.4, 0.8)),
+        tau=fixed.get("tau", 1.0),
+        lam=fixed.get("lam") or rounded(rng.uniform(1.4, 2.4)),
+        gamma=fixed.get("gamma") or rounded(rng.uniform(0.4, 0.8)),
         arrays=arrays,
         norm=rounded(rng.uniform(1.2, 1.6)) if plan["normalized"] else None,
     )
-    return with_step_size(case, rng)
+    return with_filters_for(case, rng) if "tau" in fixed else with_step_size(case, rng)
 
 
 def rounded(x: float) -> float:
@@ -201,6 +194,25 @@ def with_step_size(case: Case, rng: np.random.Generator) -> Case:
     J = MatrixSystem.of(make_parts(exact)).jacobian(exact.arrays["u"])
     largest = np.linalg.norm(J, 2, axis=(1, 2)).max()
     return replace(case, tau=rounded(rng.uniform(0.7, 1.1) / largest) or 1e-3)
+
+
+def with_filters_for(case: Case, rng: np.random.Generator) -> Case:
+    """Filters so small that plain iterations contract with the τ that is asked for.
+
+    The field's part of J is quadratic in them, near enough; its norm becomes 0.2 to 0.4 of what
+    τ leaves, or of λ.
+    """
+    exact = in_precision(case, np.dtype(float))
+    system = MatrixSystem.of(make_parts(exact))
+    data = case.lam * np.linalg.norm(system.matrices.data, 2)
+    J = system.jacobian(exact.arrays["u"]) - case.lam * system.matrices.data
+    room = max(min(1.9 / case.tau - data, data), 0.0) * rng.uniform(0.2, 0.4)
+    factor = np.sqrt(room / np.linalg.norm(J, 2, axis=(1, 2)).max())
+    if case.norm is not None:
+        return replace(case, norm=float(factor * case.norm))
+    dtype = case.arrays["A"].dtype
+    scaled = {k: (factor * case.arrays[k]).astype(dtype) for k in ("A", "C") if k in case.arrays}
+    return replace(case, arrays=case.arrays | scaled)
 
 
 def filter_arrays(plan: dict[str, Any], rng: np.random.Generator) -> dict[str, Array]:
@@ -239,6 +251,8 @@ def operator_array(plan: dict[str, Any], rng: np.random.Generator) -> dict[str, 
     if plan["operator"] == "convolution":
         h, w = plan["kernel_size"]
         kernel = rng.uniform(-0.5, 0.5, (h, w)) / np.sqrt(h * w)
+        if plan["fixed"].get("kernel_symmetric"):
+            kernel = (kernel + kernel[::-1, ::-1]) / 2
         kernel[h // 2, w // 2] += 1.2
         return {"kernel": kernel}
     if plan["operator"] == "matrix":

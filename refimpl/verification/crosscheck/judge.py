@@ -9,6 +9,8 @@ from refimpl.verification.crosscheck.reference import Reference
 
 PARAMETERS = ("A", "C", "b", "weights")
 OUTPUTS = (
+    "operator",
+    "operator_adjoint",
     "map",
     "energy",
     "gradient",

@@ -1,10 +1,10 @@
-"""What a run or a comparison found: one stage at one case, one stage, all of them.
+"""What a run or a comparison found: one stage at one case, and one stage.
 
-Not here: what the causes are (`refimpl.verification.crosscheck.diagnosis`), and how reports are
-shown (`refimpl.verification.crosscheck.report`).
+Not here: what the causes are (`refimpl.verification.crosscheck.diagnosis`), and all stages together
+(`refimpl.verification.crosscheck.report`).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refimpl.arrays import Array
 from refimpl.verification.cases import Case
@@ -54,6 +54,16 @@ class Record(NamedTuple):
             return next((j.note for j in self.judgements if j.note), "nothing to judge")
         worst = min(judged, key=lambda j: j.digits - j.expected_digits)
         return f"{worst.digits:.1f} digits agree, {worst.expected_digits:.1f} expected"
+
+
+class Verdict(NamedTuple):
+    """One stage at one case, by its seed, as soon as it is known; `agrees` is None if it cannot be
+    judged."""
+
+    case: int | None
+    stage: str
+    agrees: bool | None
+    message: str
 
 
 class StageReport(NamedTuple):
@@ -109,45 +119,6 @@ class Small(NamedTuple):
 
     description: str
     directory: str | None
-
-
-class Report(NamedTuple):
-    """The outcome of a run or a comparison.
-
-    Attributes
-    ----------
-    backend : str
-    seed : int or None
-    precision : str
-    cases, cases_asked : int
-        Cases that were run, and that were asked for: fewer where the time ran out, or all seeds
-        of the run were used.
-    seconds : float
-    stages : tuple of StageReport
-        One for each stage, in order.
-    only : dict
-        The settings that every case has.
-    """
-
-    backend: str
-    seed: int | None
-    precision: str
-    cases: int
-    cases_asked: int
-    seconds: float
-    stages: tuple[StageReport, ...]
-    only: dict[str, Any]
-
-    @property
-    def agrees(self) -> bool:
-        """Whether no stage is wrong and at least one is right."""
-        verdicts = [stage.verdict for stage in self.stages]
-        return DISAGREES not in verdicts and AGREES in verdicts
-
-    @property
-    def first_wrong(self) -> StageReport | None:
-        """The first stage that is wrong; later ones are made of it."""
-        return next((s for s in self.stages if s.verdict == DISAGREES), None)
 
 
 def size_in_words(case: Case) -> str:

@@ -1,20 +1,62 @@
 """A report as text for people, as plain values for JSON, and as JUnit XML for CI."""
 
 import xml.etree.ElementTree as ET
-from typing import Any
+from typing import Any, NamedTuple
 
+from refimpl.verification.crosscheck.fixed import written
 from refimpl.verification.crosscheck.records import (
     AGREES,
     CANNOT_JUDGE,
     DISAGREES,
     NOT_ASKED,
     NOT_OFFERED,
-    Report,
     StageReport,
 )
 from refimpl.verification.crosscheck.suspects import explanation
 
 COLUMNS = ("stage", "verdict", "cases", "digits", "expected", "cause")
+
+
+class Report(NamedTuple):
+    """The outcome of a run or a comparison; printed, the table.
+
+    Attributes
+    ----------
+    backend : str
+    seed : int or None
+    precision : str
+    cases, cases_asked : int
+        Cases that were run, and that were asked for: fewer where the time ran out, or all seeds
+        of the run were used.
+    seconds : float
+    stages : tuple of StageReport
+        One for each stage, in order.
+    only : dict
+        The settings that every case has.
+    """
+
+    backend: str
+    seed: int | None
+    precision: str
+    cases: int
+    cases_asked: int
+    seconds: float
+    stages: tuple[StageReport, ...]
+    only: dict[str, Any]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no stage is wrong and at least one is right."""
+        verdicts = [stage.verdict for stage in self.stages]
+        return DISAGREES not in verdicts and AGREES in verdicts
+
+    @property
+    def first_wrong(self) -> StageReport | None:
+        """The first stage that is wrong; later ones are made of it."""
+        return next((s for s in self.stages if s.verdict == DISAGREES), None)
+
+    def __str__(self) -> str:
+        return as_text(self)
 
 
 def as_text(report: Report) -> str:
@@ -36,7 +78,7 @@ def headline(report: Report) -> str:
     cases += " within the budget" if report.cases < report.cases_asked else ""
     parts = [report.backend, report.precision, cases]
     if report.only:
-        parts.append("only " + ",".join(f"{k}={v}" for k, v in report.only.items()))
+        parts.append(f"only {written(report.only)}")
     parts += [] if report.seed is None else [f"seed {report.seed}"]
     return ", ".join([*parts, f"{report.seconds:.1f} s"])
 
@@ -71,6 +113,9 @@ def explained(stage: StageReport) -> list[str]:
         known = "; ".join(stage.details) or "no case has it, or the backend offers it for none"
         return ["", f"{stage.stage}: {known}"]
     lines = without_entries(stage)
+    unchecked = [detail for detail in stage.details if detail.startswith("not checked")]
+    if unchecked and stage.verdict == AGREES:
+        lines += ["", *(f"{stage.stage}: {detail}" for detail in unchecked)]
     if stage.verdict != DISAGREES or stage.inherits:
         return lines
     known = f"{stage.causes[0]}. {stage.explanation}" if stage.causes else "no known cause fits."

@@ -10,19 +10,27 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from refimpl.arrays import count, positive, shown
 from refimpl.storage import as_path
+from refimpl.verification.cases import Case
 from refimpl.verification.crosscheck.behaviour import DIRECT, INDIRECT, Probe
 from refimpl.verification.crosscheck.calls import Call, Finding, Session, describe
 from refimpl.verification.crosscheck.diagnosis import stage_reports
-from refimpl.verification.crosscheck.generation import Only, check_only, planned, random_case
+from refimpl.verification.crosscheck.fixed import Only, as_only
+from refimpl.verification.crosscheck.generation import draft, planned, random_case
 from refimpl.verification.crosscheck.judge import judge
-from refimpl.verification.crosscheck.records import Record, Report
-from refimpl.verification.crosscheck.reference import DEFAULT_TOL, Reference, make_reference
+from refimpl.verification.crosscheck.records import Record, Verdict
+from refimpl.verification.crosscheck.reference import (
+    DEFAULT_TOL,
+    Reference,
+    build_loops,
+    make_reference,
+)
+from refimpl.verification.crosscheck.report import Report
 from refimpl.verification.crosscheck.smallest import keep_smallest
-from refimpl.verification.crosscheck.stages import STAGES, applies
+from refimpl.verification.crosscheck.stages import STAGES, SUITE, applies
 
 # A run takes the seeds of its cases from SEEDS_PER_RUN · seed on, so that runs share no case.
 SEEDS_PER_RUN = 1000
@@ -32,6 +40,8 @@ BEHAVIOUR_CASES = 2
 # Values of one image of those cases, at most.
 SMALL = 36
 CASES_SHARE = 0.75
+# So many cases in a row that a backend does not take are enough.
+REFUSED = 100
 DAY = 86_400
 
 
@@ -54,15 +64,6 @@ def telling(plan: dict[str, Any], tied: bool) -> bool:
     )
 
 
-class Verdict(NamedTuple):
-    """One stage at one case, as soon as it is known; `agrees` is None if it cannot be judged."""
-
-    case: int
-    stage: str
-    agrees: bool | None
-    message: str
-
-
 def crosscheck(
     backend: Any,
     *,
@@ -70,7 +71,9 @@ def crosscheck(
     cases: int = 40,
     precision: str = "float64",
     stages: Sequence[str] | None = None,
-    only: Only | None = None,
+    only: Only | str | None = None,
+    tol: float | None = None,
+    since: int | None = None,
     time_limit: float = 10.0,
     budget: float = 45.0,
     out: Path | str | None = None,
@@ -82,7 +85,8 @@ def crosscheck(
     ----------
     backend : object
         With some of the callables of `refimpl.verification.crosscheck.stages.STAGES`; see
-        `refimpl.verification.crosscheck`. A class is called without arguments.
+        `refimpl.verification.crosscheck`. A class is called without arguments. It may declare
+        `only` and `tol`, which hold where these are left out here.
     seed : int
         Chooses the cases; the same seed gives the same cases.
     cases : int
@@ -91,10 +95,15 @@ def crosscheck(
         Of the arrays that the backend is given and must return.
     stages : sequence of str, optional
         Which stages; left out: all that the backend offers.
-    only : mapping, optional
-        Settings that every drawn case has, for code that is made for one kind of problem; see
-        `refimpl.verification.crosscheck.random_case`. Checks of behaviour exchange images, and one
-        check of `fixed_point` takes the quadratic φ.
+    only : mapping or str, optional
+        Settings that every drawn case has, for code that is made for one kind of problem, such as
+        "operator=identity,b=none,size=window"; `refimpl.verification.crosscheck.fixed` has a list.
+        They come on top of those that the backend declares.
+    tol : float, optional
+        Relative residual that solves are asked for, and judged by; left out: 1e-12, or 1e-6 in
+        float32. Stages without a solve are judged as sharply as ever.
+    since : int, optional
+        A version of the suite: stages that were added later are not called.
     time_limit : float
         Seconds for one call.
     budget : float
@@ -116,24 +125,19 @@ def crosscheck(
         If an option is out of range, or the backend offers none of the stages.
     """
     check_options(seed, cases, precision, stages)
-    only = dict(only or {})
-    check_only(only)
     check_seconds(time_limit=time_limit, budget=budget)
     check_receivers(out, on_verdict)
-    start = time.monotonic()
-    session = Session(
-        backend, precision=precision, tol=DEFAULT_TOL[precision], time_limit=time_limit
-    )
+    only = as_only(getattr(backend, "only", None)) | as_only(only)
+    tol = accuracy(backend, tol, precision)
+    build_loops(precision)
+    start = time.monotonic()  # loops are compiled by then
+    session = Session(backend, precision=precision, tol=tol, time_limit=time_limit, only=only)
     try:
         show = on_verdict or (lambda verdict: None)
-        run = Inquiry(session, chosen(session, stages), only or None, show)
-        for k, case_seed in enumerate(case_seeds(seed, only)):
-            late = time.monotonic() - start > CASES_SHARE * budget
-            if run.cases == cases or (k and late):
-                break
-            run.add(case_seed)
-        run.look_at_behaviour(start + budget)
-        small = keep_smallest(run.failing(), session, out, only)
+        run = Inquiry(session, chosen(session, stages, since), show)
+        lost = run.add_cases(case_seeds(seed, only), cases, CASES_SHARE * budget)
+        run.look_at_behaviour(start + lost + budget)
+        small = keep_smallest(run.failing(), session, out)
     finally:
         session.close()
     return Report(
@@ -146,6 +150,18 @@ def crosscheck(
         stages=stage_reports(run.records, run.findings, small, offered_by(session)),
         only=only,
     )
+
+
+def accuracy(backend: Any, tol: float | None, precision: str) -> float:
+    """The relative residual that solves are asked for: given, declared, or that of the precision.
+
+    A declared one that this precision cannot reach is left at what it can.
+    """
+    if tol is not None:
+        return positive(tol, "tol")
+    declared = getattr(backend, "tol", None)
+    default = DEFAULT_TOL[precision]
+    return default if declared is None else max(default, positive(declared, "the backend's tol"))
 
 
 def check_options(seed: int, cases: int, precision: str, stages: Sequence[str] | None) -> None:
@@ -178,9 +194,13 @@ def check_receivers(out: Any, on_verdict: Any) -> None:
         as_path(out)
 
 
-def chosen(session: Session, stages: Sequence[str] | None) -> tuple[str, ...]:
+def chosen(
+    session: Session, stages: Sequence[str] | None, since: int | None = None
+) -> tuple[str, ...]:
     """The stages to call, in order."""
+    version = SUITE if since is None else count(since, "since")
     wanted = STAGES if stages is None else stages
+    wanted = [stage for stage in wanted if STAGES[stage].since <= version]
     found = tuple(stage for stage in offered_by(session) if stage in wanted)
     if not found:
         raise ValueError(f"the backend offers none of the stages {', '.join(wanted)}")
@@ -199,30 +219,70 @@ class Inquiry:
         self,
         session: Session,
         stages: tuple[str, ...],
-        only: Only | None,
         on_verdict: Callable[[Verdict], None],
     ):
-        self.session, self.stages, self.only, self.on_verdict = session, stages, only, on_verdict
+        self.session, self.stages, self.on_verdict = session, stages, on_verdict
         self.records: list[Record] = []
-        self.cases = 0
+        self.cases, self.refuses = 0, False
         self.findings: dict[str, list[Finding]] = {stage: [] for stage in stages}
 
-    def add(self, seed: int) -> None:
-        """Every stage at the case of a seed; the reference is computed once it is needed."""
+    def add_cases(self, seeds: list[int], most: int, seconds: float) -> float:
+        """Cases until there are enough, or the time is over; the time that refused ones took, which
+        does not count."""
+        start, refused, lost = time.monotonic(), 0, 0.0
+        for seed in seeds:
+            begun = time.monotonic()
+            late = begun - start - lost > seconds
+            if self.cases == most or (self.cases and late) or refused == REFUSED:
+                break
+            refused = 0 if self.add(seed) else refused + 1
+            lost += time.monotonic() - begun if refused else 0.0
+        return lost
+
+    def add(self, seed: int) -> bool:
+        """Every stage at the case of a seed, which counts if one of them answers.
+
+        A backend that refused a problem is asked before the next is made well posed, and the
+        reference is computed once it is needed.
+        """
+        options = {"precision": self.session.dtype.name, "only": self.session.only or None}
+        if self.refuses and not self.takes(draft(seed, **options)):
+            return False
         try:
-            case = random_case(seed, precision=self.session.dtype.name, only=self.only)
+            case = random_case(seed, **options)
         except ValueError:  # a seed without a well-posed case is not counted
-            return
-        self.cases += 1
-        reference = None
-        for stage in self.stages:
-            if applies(stage, case) and stage not in self.session.hung:
-                call = self.session.call(stage, case)
-                if call.outputs or call.findings:
-                    reference = reference or make_reference(
-                        case, self.session.dtype, tol=self.session.tol
-                    )
-                    self._keep(stage, seed, reference, call)
+            return False
+        reference, before = None, len(self.records)
+        for stage in self._asked(case):
+            call = self.session.call(stage, case)
+            self.refuses |= call.refused
+            if call.outputs or call.findings:
+                reference = reference or make_reference(
+                    case, self.session.dtype, tol=self.session.tol
+                )
+                self._keep(stage, seed, reference, call)
+        answered = len(self.records) > before
+        self.cases += answered
+        return answered
+
+    def _asked(self, case: Case) -> list[str]:
+        """The stages to call at a case."""
+        hung = self.session.hung
+        return [stage for stage in self.stages if applies(stage, case) and stage not in hung]
+
+    def takes(self, case: Case) -> bool:
+        """Whether a stage without a solve answers at a case, or one with a solve may."""
+        asked = self._asked(case)
+        local = [stage for stage in asked if not STAGES[stage].solved]
+        if len(local) < len(asked):
+            return True
+        for stage in local:
+            call = self.session.call(stage, case)
+            if stage in self.session.hung:
+                self.findings[stage] += call.findings
+            if not call.refused:
+                return True
+        return False
 
     def _keep(self, stage: str, seed: int, reference: Reference, call: Call) -> None:
         judgements = judge(reference, call.outputs)

@@ -8,7 +8,7 @@ import numpy as np
 from refimpl.storage import npz_bytes, write_file
 from refimpl.verification.cases import Case, write_case
 from refimpl.verification.crosscheck.calls import Session
-from refimpl.verification.crosscheck.generation import Only, keeps
+from refimpl.verification.crosscheck.fixed import keeps
 from refimpl.verification.crosscheck.judge import judge
 from refimpl.verification.crosscheck.posed import why_ill_posed
 from refimpl.verification.crosscheck.records import Record, Small, size_in_words
@@ -21,15 +21,18 @@ SECONDS, LEAST = 8.0, 0.5
 
 
 def keep_smallest(
-    failing: dict[str, Record], session: Session, out: Path | str | None, only: Only
+    failing: dict[str, Record], session: Session, out: Path | str | None
 ) -> dict[str, Small]:
-    """Shrink the failing case of each stage, keeping `only`; with `out`, write it to out/STAGE."""
+    """Shrink the failing case of each stage, keeping the session's settings; with `out`, write it
+    to out/STAGE."""
     deadline, small = time.monotonic() + SECONDS, {}
     for done, (stage, record) in enumerate(failing.items()):
         share = (deadline - time.monotonic()) / (len(failing) - done)
         case = shrink(
             record.case,
-            lambda case, stage=stage: keeps(case, only) and fails(session, stage, case),
+            lambda case, stage=stage, record=record: (
+                keeps(case, session.only) and fails(session, stage, case, causes_of(record))
+            ),
             seconds=max(share, LEAST),
         )
         directory = None if out is None else str(Path(out) / stage)
@@ -39,13 +42,19 @@ def keep_smallest(
     return small
 
 
-def fails(session: Session, stage: str, case: Case) -> bool:
-    """Whether a well-posed case is one that the stage gets wrong."""
+def causes_of(record: Record) -> set[str]:
+    """What was seen at a record besides wrong numbers."""
+    return {finding.cause for finding in record.findings}
+
+
+def fails(session: Session, stage: str, case: Case, causes: set[str]) -> bool:
+    """Whether a well-posed case is one that the stage gets wrong in the same way."""
     if stage in session.hung or why_ill_posed(case) is not None:
         return False
     call = session.call(stage, case)
-    if call.findings:
-        return True
+    seen = {finding.cause for finding in call.findings}
+    if seen or causes:
+        return bool(seen & causes)
     reference = make_reference(case, session.dtype, tol=session.tol)
     return any(j.agrees is False for j in judge(reference, call.outputs))
 

@@ -1,5 +1,7 @@
 """The stages at which a backend is held against the reference, and the outputs of each.
 
+    operator         operator                                K u
+    operator_adjoint operator_adjoint                        Kᵀ y
     apply            map                                     T(u), E8
     energy           energy            tied only             E(u), E2
     gradient         gradient          tied only             ∇E(u)
@@ -17,6 +19,9 @@ from typing import NamedTuple
 
 from refimpl.verification.cases import Case
 
+# The version of the suite: raised when a stage is added.
+SUITE = 2
+
 
 class Stage(NamedTuple):
     """A stage: which arrays of the case it takes, and what it returns.
@@ -27,6 +32,8 @@ class Stage(NamedTuple):
         Arrays of the case, in order.
     output : str
         The name of its output, or the prefix of its outputs if it returns a mapping.
+    since : int
+        The version of the suite that has it first.
     """
 
     arguments: tuple[str, ...]
@@ -34,9 +41,12 @@ class Stage(NamedTuple):
     mapping: bool = False
     tied_only: bool = False
     solved: bool = False
+    since: int = 1
 
 
 STAGES = {
+    "operator": Stage(("u",), "operator", since=2),
+    "operator_adjoint": Stage(("y",), "operator_adjoint", since=2),
     "apply": Stage(("u",), "map"),
     "energy": Stage(("u",), "energy", tied_only=True),
     "gradient": Stage(("u",), "gradient", tied_only=True),
@@ -59,6 +69,8 @@ def output_shapes(stage: str, case: Case) -> dict[str, tuple[int, ...]]:
     arrays = case.arrays
     if stage == "energy":
         return {"energy": arrays["u"].shape[:1]}
+    if stage == "operator":
+        return {"operator": arrays["y"].shape}
     if not STAGES[stage].mapping:
         return {STAGES[stage].output: arrays["u"].shape}
     count = arrays["A"].shape[:1]

@@ -9,6 +9,7 @@ from refimpl.arrays import Array
 from refimpl.verification.cases import Case
 from refimpl.verification.cases.case import BATCHED
 from refimpl.verification.crosscheck.anatomy import make_parts
+from refimpl.verification.crosscheck.fixed import Only, keeps
 from refimpl.verification.crosscheck.matrices import MatrixSystem
 
 
@@ -43,9 +44,14 @@ def with_quick_first_image(case: Case, factor: float) -> Case:
     return replace(with_arrays(case, y=y), tau=0.9 / float(values[-1]))
 
 
-def changed_cases(case: Case) -> dict[str, Case]:
-    """Cases of the same shapes in which one part is another: by the name of that part."""
+def changed_cases(case: Case, only: Only) -> dict[str, Case]:
+    """Cases of the same shapes in which one part is another: by the name of that part.
+
+    What `only` fixes stays; a part that has nothing else is left out.
+    """
     rng = np.random.default_rng(1)
+    constants = {"lam": 1.05 * case.lam, "gamma": 0.95 * case.gamma, "tau": 0.97 * case.tau}
+    constants = {name: x for name, x in constants.items() if name not in only}
 
     def moved(*names: str) -> dict[str, Array]:
         arrays = ((name, case.arrays[name]) for name in names if name in case.arrays)
@@ -53,30 +59,29 @@ def changed_cases(case: Case) -> dict[str, Case]:
 
     cases = {
         "filters": with_arrays(case, **moved("A", "C")),
-        "constants": replace(
-            case, lam=1.05 * case.lam, gamma=0.95 * case.gamma, tau=0.97 * case.tau
-        ),
         "state": with_arrays(case, u=-2 * case.arrays["u"]),
         "tangent": with_arrays(case, **moved("v", "w")),
         "data": with_arrays(case, **moved("y")),
         "target": with_arrays(case, **moved("target")),
     }
+    if constants:
+        cases["constants"] = replace(case, **constants)
     if moved("b", "weights"):
         cases["bias and weights"] = with_arrays(case, **moved("b", "weights"))
     if moved("kernel", "matrix"):
         cases["operator"] = with_arrays(case, **moved("kernel", "matrix"))
     if "mask" in case.arrays:
         cases["operator"] = with_arrays(case, mask=case.arrays["mask"][..., ::-1, ::-1])
-    return cases
+    return {part: other for part, other in cases.items() if keeps(other, only)}
 
 
-def all_changed(case: Case) -> Case:
-    """A case of the same shapes in which everything is another."""
-    cases = changed_cases(case)
+def all_changed(case: Case, only: Only) -> Case:
+    """A case of the same shapes in which everything is another that `only` does not fix."""
+    cases = changed_cases(case, only)
     arrays = {
         name: x
         for part in cases.values()
         for name, x in part.arrays.items()
         if not np.array_equal(x, case.arrays[name])
     }
-    return with_arrays(cases["constants"], **arrays)
+    return with_arrays(cases.get("constants", case), **arrays)

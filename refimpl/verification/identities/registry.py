@@ -20,6 +20,7 @@ from refimpl.paper.operators import (
     BOUNDARIES,
     Convolution,
     DenseBank,
+    Downsample,
     FilterBank,
     FromScipy,
     Identity,
@@ -83,6 +84,8 @@ def _combinations(seed: int) -> Iterator[tuple[str, LinearOperator]]:
     blur = Convolution(rng.standard_normal((3, 3)), COLOUR, "reflect")
     mask = Mask(random_mask(COLOUR[1:], 0.3, rng), COLOUR)
     sparse = scipy.sparse.csr_array(rng.standard_normal((11, 60)) * (rng.random((11, 60)) < 0.3))
+    yield "downsample", Downsample((2, 3), COLOUR, (1, 0))
+    yield "larger pixels", Downsample(3, COLOUR, 1) @ Convolution(np.ones((3, 3)) / 9, COLOUR)
     yield "from scipy", FromScipy(aslinearoperator(sparse), COLOUR)
     yield "composition", mask @ blur
     yield "sum", blur + mask

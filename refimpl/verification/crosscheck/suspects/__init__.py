@@ -5,7 +5,7 @@
 and a prediction that equals the reference explains nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 
 import numpy as np
@@ -30,6 +30,7 @@ MUTANTS = (
     mutants.potentials,
     mutants.multiples,
 )
+TOGETHER = (linear_maps.filters_and_boundaries, linear_maps.blurs, mutants.frozen_norms)
 ADJOINT = (
     gradients.adjoint_states,
     gradients.at_start,
@@ -41,7 +42,13 @@ ADJOINT = (
 
 
 def suspects(
-    reference: Reference, name: str, value: Array, known: Known | None = None
+    reference: Reference,
+    name: str,
+    value: Array,
+    known: Known | None = None,
+    *,
+    pairs: bool = False,
+    only: Collection[str] | None = None,
 ) -> tuple[str, ...]:
     """Every cause whose prediction equals `value`, the simplest first.
 
@@ -56,6 +63,10 @@ def suspects(
     known : dict, optional
         Begun empty and handed to every call for outputs of the same case, it spares the solves of
         mutants after the first.
+    pairs : bool
+        Two mistakes at once, with a + between their names, and nothing else.
+    only : collection of str, optional
+        The causes to test.
 
     Returns
     -------
@@ -71,6 +82,10 @@ def suspects(
     if not evidence.disagrees:
         return ()
     with np.errstate(all="ignore"):
+        if pairs:
+            return tuple(dict.fromkeys(slugs_of(evidence, of_mutants(evidence, TOGETHER))))
+        if only is not None:
+            return tuple(dict.fromkeys(slugs_of(evidence, tested(evidence, only))))
         found = [slugs_of(evidence, simple(evidence))]
         # Mutants of a solve are dear, and less likely than what explains the numbers by itself.
         if not (found[0] and evidence.hypergradient):
@@ -93,6 +108,7 @@ def simple(evidence: Evidence) -> Iterator[Prediction]:
     """Predictions made from the right definition, the simplest first."""
     yield from scaling.scaled(evidence)
     yield from signs.rearranged(evidence)
+    yield from signs.clipped(evidence)
     yield from gradients.parameter_pieces(evidence)
     if solvable(evidence) or not evidence.solved:
         yield from gradients.transposed(evidence)
@@ -103,10 +119,23 @@ def simple(evidence: Evidence) -> Iterator[Prediction]:
     yield from signs.other_outputs(evidence)
 
 
-def of_mutants(evidence: Evidence) -> Iterator[Prediction]:
-    """Predictions of the definition with one part exchanged."""
-    everyone = chain.from_iterable(family(evidence) for family in MUTANTS)
+def tested(evidence: Evidence, only: Collection[str]) -> Iterator[Prediction]:
+    """Every prediction of some causes."""
+    yield from (p for p in simple(evidence) if p.slug in only)
+    yield from of_mutants(evidence, (*MUTANTS, *TOGETHER), only)
+    yield from (p for p in scaling.other(evidence) if p.slug in only)
+
+
+def of_mutants(
+    evidence: Evidence,
+    families: tuple[Callable, ...] = MUTANTS,
+    only: Collection[str] | None = None,
+) -> Iterator[Prediction]:
+    """Predictions of the definition with one part exchanged, or two."""
+    everyone = chain.from_iterable(family(evidence) for family in families)
     for number, mutant in enumerate(everyone):
+        if only is not None and mutant.slug not in only:
+            continue
         if solvable(evidence) and evidence.hypergradient:
             yield Prediction(mutant.slug, evidence.predicted_parameters(number, mutant.parts))
         value = evidence.predicted(number, mutant.parts)

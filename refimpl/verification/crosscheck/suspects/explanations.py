@@ -14,6 +14,10 @@ EXPLANATIONS = {
     "divided_by_batch": "the reference divided by the number of images: sum, do not average",
     "times_pixels": "the reference times the number of pixels: average over pixels",
     "divided_by_pixels": "the reference divided by the number of pixels: sum over pixels",
+    "divided_by_height": "the reference divided by the number of rows of an image: E11 is a mean",
+    "divided_by_width": "the reference divided by the number of columns: E11 is a mean",
+    "divided_by_channels": "the reference divided by the number of channels: E11 is a mean",
+    "clipped": "values are clipped to [0, 1]: E8 does not",
     "sum_not_mean": "the reference times the number of entries: E11 is a mean, not a sum",
     "mean_not_sum": "the reference divided by the number of entries: take the sum",
     "state_term_factor": "the first term (u, v or w itself) is multiplied by {}: it has factor 1",
@@ -43,6 +47,7 @@ EXPLANATIONS = {
     "border_responses_dropped": (
         "filters that reach over the border are left out: pad by the boundary of the case"
     ),
+    "padding_short": "padding is short by {} on every side: responses are lost at the border",
     "filters_transposed": "filters have rows and columns exchanged: the last axis is columns",
     "kernel_flipped": "the blur kernel is flipped: K is true convolution, not correlation",
     "kernel_transposed": "the blur kernel has rows and columns exchanged",
@@ -56,7 +61,11 @@ EXPLANATIONS = {
         "from"
     ),
     "mask_complement": "the mask is inverted: 1 marks the pixels that are seen",
-    "mask_on_data": "the data y are masked too: the residual is m u − y",
+    "kernel_not_centred": "the blurred image is moved by ({}): centre the kernel at the origin",
+    "energy_constant": (
+        "a number that does not depend on u is missing, which no gradient sees: hidden pixels "
+        "count in λ/2 ‖K u − y‖²"
+    ),
     "analysis_boundary": "A pads by {}: use the boundary of the case",
     "synthesis_boundary": "Cᵀ pads by {}: it is the transpose of C, boundary included",
     "analysis_adjoint_boundary": "Aᵀ pads by {}: it is the transpose of A, boundary included",
@@ -83,6 +92,7 @@ EXPLANATIONS = {
     "phi_for_sigma": "φ stands where σ = φ′ belongs",
     "wrong_potential": "the potential is {} (φ, σ or σ′): use the potential of the case",
     "wrong_potential_parameter": "the potential has another parameter: use the one of the case",
+    "parameter_is": "the parameter of the potential is {}: use the one of the case",
     "potential_scaled": "the potential is multiplied or divided by its parameter: compare φ",
     "potential_shifted": "a constant is added to φ: compare φ(0), which the energy counts",
     "norm_inexact": "A and C are rescaled by norms that are not exact: iterate longer",
@@ -97,7 +107,10 @@ EXPLANATIONS = {
         "the norm is that of the reshaped filters: use the spectral norm of the whole operator"
     ),
     "norm_of_patch": "the norm is that on a small patch: use the size of the image",
-    "norm_under_boundary": "the norm is that under the boundary {}: use the case's",
+    "norm_under_boundary": (
+        "the norm is that under the boundary {}, for periodic that of an FFT of any size: use the "
+        "case's"
+    ),
     "adjoint_not_transposed": "the Jacobian stands where its transpose belongs",
     "adjoint_zero": "the hypergradient is zero: the adjoint solve failed, or is cut off",
     "adjoint_is_right_hand_side": (
@@ -117,6 +130,10 @@ EXPLANATIONS = {
     "too_few_adjoint_iterations": "the adjoint solve stops too early: tighten its tolerance",
     "hidden_precision": "the error is that of a lower precision: keep the given one throughout",
     "transposed_image": "rows and columns are exchanged: images are (N, C, H, W)",
+    "axes_reversed": (
+        "the axes are in reverse order, as column-major languages write them: write "
+        "permute(x, ndims(x):-1:1)"
+    ),
     "flipped_image": "the image is turned by 180°",
     "other_output": "the value is that of the output {}: return the one asked for",
     "batch_reversed": "the images are in another order",
@@ -141,6 +158,10 @@ EXPLANATIONS = {
         "the stopping test looks at the whole batch: test each image against its own norm"
     ),
     "raised": "the call raised an exception",
+    "raises_below_window": (
+        "the call raises where an image is smaller than the window; --only size=window leaves "
+        "such images out"
+    ),
     "wrong_shape": "the result has the wrong shape",
     "wrong_dtype": "the result has the wrong dtype: look for a cast, or constants that promote",
     "wrong_type": "the result is no array: return NumPy, or anything with __dlpack__",
@@ -156,13 +177,15 @@ EXPLANATIONS = {
 
 
 def explanation(slug: str) -> str:
-    """The sentence for a slug, with its detail filled in.
+    """The sentence for a slug, with its detail filled in; both, for two with a + between them.
 
     Raises
     ------
     KeyError
         If the cause is unknown.
     """
+    if "+" in slug:
+        return "; and ".join(map(explanation, slug.split("+")))
     cause, _, detail = slug.partition(":")
     words = detail if cause == "other_output" else detail.replace("_", " ")
     return EXPLANATIONS[cause].replace("{}", words)

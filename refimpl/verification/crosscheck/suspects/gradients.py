@@ -78,7 +78,11 @@ def _with(evidence: Evidence, slug: str, q: Array) -> Prediction:
 def adjoint_states(evidence: Evidence) -> Iterator[Prediction]:
     """No solve, a failed one, and the wrong right-hand side."""
     goal, tau = _goal(evidence), evidence.parts.tau
-    yield _with(evidence, "jacobian_free", goal)
+    free = _with(evidence, "jacobian_free", goal)
+    yield free
+    if evidence.value.size > 1:  # with a step size of its own
+        size = float(np.vdot(free.value, free.value)) or 1.0
+        yield free._replace(value=np.vdot(free.value, evidence.value) / size * free.value)
     yield _with(evidence, "adjoint_is_right_hand_side", goal)
     yield _with(evidence, "adjoint_is_right_hand_side", goal / tau)
     yield _with(evidence, "adjoint_zero", 0 * goal)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from refimpl.arrays import Array
 from refimpl.paper.operators import BOUNDARIES
 from refimpl.verification.builders import make_bank, make_operator
 from refimpl.verification.crosscheck.anatomy import Linear, Parts
@@ -49,7 +50,12 @@ def filters(evidence: Evidence) -> Iterator[Mutant]:
             yield from _everywhere(slug, p, Rearranged(p.analysis, change))
         tall = make_bank(p.image_shape, transpose(p.A).shape, evidence.case.boundary)
         yield from _everywhere("filters_transposed", p, Rearranged(tall, transpose))
-        yield from _everywhere("border_responses_dropped", p, InsideOnly(p.analysis))
+        h, w = p.A.shape[2:]
+        for rings in range(1, max(h, w) // 2 + 1):
+            bank = InsideOnly(p.analysis, min(rings, h // 2), min(rings, w // 2))
+            yield from _everywhere(f"padding_short:{rings}", p, bank)
+        whole = InsideOnly(p.analysis, h // 2, w // 2)
+        yield from _everywhere("border_responses_dropped", p, whole)
     if not p.tied:
         yield Mutant("c_ignored", replace(p, C=p.A, tied=True))
         yield Mutant("c_ignored", replace(p, C=p.A))
@@ -62,7 +68,7 @@ def _everywhere(slug: str, parts: Parts, bank: Any) -> Iterator[Mutant]:
     both = synthesised_by(analysed_by(parts, bank), bank)
     yield Mutant(slug, both)
     if parts.normalizer is not None:
-        yield Mutant(slug, replace(both, normalizer=parts.normalizer._replace(bank=bank)))
+        yield Mutant(slug, replace(both, normalizer=replace(parts.normalizer, bank=bank)))
     yield Mutant(slug, analysed_by(parts, bank))
     # Where C is A, filters turned in Cᵀ alone are those of a transpose that was left out.
     left_out = parts.tied and slug == "filters_flipped"
@@ -80,12 +86,36 @@ def boundaries(evidence: Evidence) -> Iterator[Mutant]:
             both = synthesised_by(analysed_by(p, bank), bank)
             yield Mutant(slug, both)
             if p.normalizer is not None:
-                yield Mutant(slug, replace(both, normalizer=p.normalizer._replace(bank=bank)))
+                yield Mutant(slug, replace(both, normalizer=replace(p.normalizer, bank=bank)))
             yield Mutant(slug, analysed_by(p, bank))
             yield Mutant(slug, replace(p, analysis=bank))
             yield Mutant(f"synthesis_boundary:{name}", synthesised_by(p, bank))
             yield Mutant(f"synthesis_boundary:{name}", replace(p, synthesis=bank))
             yield Mutant(f"analysis_adjoint_boundary:{name}", replace(p, analysis_adjoint=bank))
+
+
+def filters_and_boundaries(evidence: Evidence) -> Iterator[Mutant]:
+    """Filters turned, and under any boundary."""
+    p = evidence.parts
+    if evidence.case.analysis != "convolution":
+        return
+    for name in BOUNDARIES:
+        for slug, change in REARRANGED.items():
+            bank = Rearranged(make_bank(p.image_shape, p.A.shape, name), change)
+            both = synthesised_by(analysed_by(p, bank), bank)
+            yield Mutant(f"{slug}+analysis_boundary:{name}", both)
+
+
+def blurs(evidence: Evidence) -> Iterator[Mutant]:
+    """The kernel flipped, and under any boundary."""
+    case, p = evidence.case, evidence.parts
+    if case.operator != "convolution":
+        return
+    for name in BOUNDARIES:
+        slug = f"kernel_flipped+operator_boundary:{name}"
+        other = make_operator("convolution", p.image_shape, flip(case.arrays["kernel"]), name)
+        yield Mutant(slug, operated_by(p, other))
+        yield Mutant(slug, replace(p, operator=Linear.of(other)))
 
 
 def transposes(evidence: Evidence) -> Iterator[Mutant]:
@@ -122,7 +152,6 @@ def operators(evidence: Evidence) -> Iterator[Mutant]:
         if mask.any():
             other = make_operator("mask", p.image_shape, mask)
             yield Mutant("mask_complement", operated_by(p, other))
-        yield Mutant("mask_on_data", replace(p, y=p.operator.forward(p.y)))
     elif case.operator == "matrix" and len(set(case.arrays["matrix"].shape)) == 1:
         matrix = np.ascontiguousarray(case.arrays["matrix"].T)
         other = make_operator("matrix", p.image_shape, matrix)
@@ -131,6 +160,28 @@ def operators(evidence: Evidence) -> Iterator[Mutant]:
         same = Linear(np.asarray, np.asarray)
         yield Mutant("operator_ignored", replace(p, operator=same, operator_adjoint=same))
         yield Mutant("operator_adjoint_ignored", replace(p, operator_adjoint=same))
+
+
+class Shifted(NamedTuple):
+    """A blur whose images are moved around, as an FFT does with a kernel that is not centred."""
+
+    blur: Linear
+    shift: tuple[int, int]
+
+    def matvec(self, u: Array) -> Array:
+        """K u, moved."""
+        return np.roll(self.blur.forward(u), self.shift, (2, 3))
+
+    def adjoint(self, z: Array) -> Array:
+        """The transpose of `matvec`."""
+        back = (-self.shift[0], -self.shift[1])
+        return self.blur.transpose(np.roll(z, back, (2, 3)))
+
+
+def shifts(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """By one pixel, and by half of a kernel, in any direction."""
+    steps = [sorted({-(n // 2), -1, 0, 1, n // 2}) for n in size]
+    return [(a, b) for a in steps[0] for b in steps[1] if (a, b) != (0, 0)]
 
 
 def _kernels(evidence: Evidence) -> Iterator[Mutant]:
@@ -146,6 +197,9 @@ def _kernels(evidence: Evidence) -> Iterator[Mutant]:
     yield Mutant("kernel_adjoint_missing", replace(p, operator_adjoint=p.operator))
     padded = Linear.of(flipped)
     yield Mutant("operator_padding_adjoint_missing", replace(p, operator_adjoint=padded))
+    for shift in shifts(kernel.shape):
+        slug = f"kernel_not_centred:{shift[0]}, {shift[1]}"
+        yield Mutant(slug, operated_by(p, Shifted(p.operator, shift)))
     for name in BOUNDARIES:
         if name != own:
             other, slug = blur(kernel, name), f"operator_boundary:{name}"

@@ -116,6 +116,9 @@ def potentials(evidence: Evidence) -> Iterator[Mutant]:
         for value in {default, 1.0, 1 / x, x**2, np.sqrt(x), 2 * x, x / 2} - {x}:
             other = make_potential(case.potential, **{name: float(value)})
             yield from _everywhere_and_in_slope(p, "wrong_potential_parameter", other)
+        for constant in ("tau", "lam", "gamma"):
+            other = make_potential(case.potential, **{name: getattr(p, constant)})
+            yield from _everywhere_and_in_slope(p, f"parameter_is:{constant}", other)
         for factor in (x, 1 / x):
             yield Mutant("potential_scaled", scaled_potential(p, factor))
     at_zero = float(p.phi(np.zeros(())))
@@ -208,17 +211,30 @@ def normalisations(evidence: Evidence) -> Iterator[Mutant]:
     p, n = evidence.parts, evidence.parts.normalizer
     if n is None:
         return
-    yield Mutant("norm_frozen", replace(p, normalizer=n._replace(frozen=True)))
+    yield Mutant("norm_frozen", replace(p, normalizer=replace(n, frozen=True)))
     yield Mutant("norm_ignored", replace(p, normalizer=None))
-    yield Mutant("norm_size_ignored", replace(p, normalizer=n._replace(size=1.0)))
+    yield Mutant("norm_size_ignored", replace(p, normalizer=replace(n, size=1.0)))
     yield Mutant("norm_frobenius", replace(p, normalizer=Frobenius(n.size)))
     if isinstance(n.bank, FilterBank):
         yield Mutant("norm_of_reshaped_filters", replace(p, normalizer=OfReshapedFilters(n.size)))
-        F, C, h, w = shape = n.bank.coefficients_shape
-        for patch in {(h, w), (2 * h, 2 * w), (8, 8)} - {n.bank.image_shape[1:]}:
-            bank = make_bank((C, *patch), shape, n.bank.boundary)
-            yield Mutant("norm_of_patch", replace(p, normalizer=n._replace(bank=bank)))
-        for boundary in ("periodic", "zero"):
-            bank = make_bank(n.bank.image_shape, shape, boundary)
-            other = replace(p, normalizer=n._replace(bank=bank))
-            yield Mutant(f"norm_under_boundary:{boundary}", other)
+        for slug, other in other_norms(n):
+            yield Mutant(slug, replace(p, normalizer=other))
+
+
+def frozen_norms(evidence: Evidence) -> Iterator[Mutant]:
+    """Another norm, and that frozen."""
+    p, n = evidence.parts, evidence.parts.normalizer
+    if n is not None and isinstance(n.bank, FilterBank):
+        for slug, other in other_norms(n):
+            yield Mutant(f"norm_frozen+{slug}", replace(p, normalizer=replace(other, frozen=True)))
+
+
+def other_norms(n: Normalizer) -> Iterator[tuple[str, Normalizer]]:
+    """Norms on patches of other sizes, and under another boundary."""
+    F, C, h, w = shape = n.bank.coefficients_shape
+    for patch in {(h, w), (h + 2, w + 3), (2 * h, 2 * w), (8, 8)} - {n.bank.image_shape[1:]}:
+        bank = make_bank((C, *patch), shape, n.bank.boundary)
+        yield "norm_of_patch", Normalizer(bank, n.size)
+    for boundary in ("periodic", "zero"):
+        bank = make_bank(n.bank.image_shape, shape, boundary)
+        yield f"norm_under_boundary:{boundary}", Normalizer(bank, n.size)

@@ -41,6 +41,8 @@ def factors(evidence: Evidence) -> dict[str, float]:
     counts = {
         "pixels": C * H * W,
         "channels": C,
+        "height": H,
+        "width": W,
         "pixels_of_channel": H * W,
         "filters": rows,
         "responses": rows * each,
@@ -65,6 +67,9 @@ def slug_of(name: str) -> str:
         "one_over_batch": "divided_by_batch",
         "pixels": "times_pixels",
         "pixels_of_channel": "times_pixels",
+        "one_over_height": "divided_by_height",
+        "one_over_width": "divided_by_width",
+        "one_over_channels": "divided_by_channels",
         "one_over_pixels": "divided_by_pixels",
         "one_over_pixels_of_channel": "divided_by_pixels",
     }

@@ -29,6 +29,9 @@ LOWER = {"float64": (np.float32, 1e-10, 1e-4), "float32": (np.float16, 1e-5, 0.0
 def rearranged(evidence: Evidence) -> Iterator[Prediction]:
     """Rows and columns exchanged, reversed axes, the images of a batch in another order."""
     x = evidence.expected
+    if x.ndim > 1:
+        yield Prediction("axes_reversed", x.transpose().reshape(x.shape))
+        yield Prediction("axes_reversed", x.reshape(x.shape, order="F"))
     if x.ndim == 4 and x.shape[2] == x.shape[3]:
         slug = "transposed_image" if evidence.parameter is None else "filters_transposed"
         yield Prediction(slug, x.swapaxes(2, 3))
@@ -44,6 +47,15 @@ def rearranged(evidence: Evidence) -> Iterator[Prediction]:
         mean = np.broadcast_to(x.mean(axis=0, keepdims=True), x.shape)
         yield Prediction("images_averaged", mean)
         yield Prediction("images_added", len(x) * mean)
+
+
+def clipped(evidence: Evidence) -> Iterator[Prediction]:
+    """Images clipped to [0, 1], at the end or, of a fixed point, after each step."""
+    if evidence.name in ("map", "fixed_point"):
+        yield Prediction("clipped", evidence.expected.clip(0, 1))
+    if evidence.name == "fixed_point":
+        p, u = evidence.parts, evidence.value
+        yield Prediction("clipped", (u - p.tau * sum(terms(p, u))).clip(0, 1))
 
 
 def other_outputs(evidence: Evidence) -> Iterator[Prediction]:
@@ -78,12 +90,14 @@ def some_images(evidence: Evidence) -> bool:
 def hidden_precision(evidence: Evidence) -> bool:
     """Whether the error is that of computing in the next lower precision.
 
-    Small enough for that, and either large enough too or with values exactly of that precision.
+    Small enough for that, and either large enough too or with values exactly of that precision;
+    of a solve, which may stop at any error, only the latter counts.
     """
     lower, least, most = LOWER[evidence.reference.precision.name]
     relative = evidence.error / (np.linalg.norm(evidence.expected) or 1.0)
     exact = bool((evidence.value == evidence.value.astype(lower)).all())
-    return bool(relative <= most and (relative >= least or exact))
+    large = relative >= least and not evidence.solved
+    return bool(relative <= most and (large or exact))
 
 
 def unfinished_state(evidence: Evidence) -> Iterator[Prediction]:

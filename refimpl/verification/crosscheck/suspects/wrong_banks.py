@@ -83,17 +83,19 @@ class Rearranged(Wrapped):
 
 @dataclass(frozen=True)
 class InsideOnly(Wrapped):
-    """A bank without the responses of filters that reach over the border."""
+    """A bank without the responses of its outermost rows and columns."""
+
+    rows: int
+    columns: int
 
     def _kept(self, z: Array) -> Array:
-        _, _, h, w = self.bank.coefficients_shape
-        kept, (rows, columns) = np.zeros_like(z), (h // 2, w // 2)
+        kept, (rows, columns) = np.zeros_like(z), (self.rows, self.columns)
         inside = np.s_[..., rows : z.shape[-2] - rows, columns : z.shape[-1] - columns]
         kept[inside] = z[inside]
         return kept
 
     def apply(self, A: Array, u: Array) -> Array:
-        """A u where the filters lie inside, else 0."""
+        """A u inside, else 0."""
         return self._kept(self.bank.apply(A, u))
 
     def adjoint(self, A: Array, z: Array) -> Array:
