@@ -135,6 +135,7 @@ def test_commands_are_judged_by_exit_code_and_last_line(code, said, fault):
     assert verdicts.judge(lambda: verdicts.command(cli.main, ["data"]), 60).outcome == "answered"
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_values_that_do_not_fit_are_many_and_changes_are_varied():
     assert len(values.misfits()) > 80
     rng = np.random.default_rng(0)
