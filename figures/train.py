@@ -27,13 +27,13 @@ from refimpl.training.loop import nan_last
 RUNS = (*METHODS, BASELINE)
 SWEPT = ("noise", "sigma")
 QUICK = {
-    "conv-denoising-3x3": 8,
-    "conv-inpainting-3x3": 8,
-    "conv-deconvolution-3x3": 8,
-    "dense-inpainting-tanh": 4,
-    "noise-denoising-0.1": 10,
-    "noise-denoising-0.3": 10,
-    "sigma-inpainting-tanh": 5,
+    "conv-denoising-3x3": 3,
+    "conv-inpainting-3x3": 3,
+    "conv-deconvolution-3x3": 3,
+    "dense-inpainting-tanh": 3,
+    "noise-denoising-0.1": 4,
+    "noise-denoising-0.3": 4,
+    "sigma-inpainting-tanh": 3,
 }
 
 
