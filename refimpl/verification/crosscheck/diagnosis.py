@@ -28,7 +28,7 @@ from refimpl.verification.crosscheck.stages import STAGES, output_shapes
 from refimpl.verification.crosscheck.suspects import explanation
 
 # Causes are looked for in the numbers of all stages for so long, at most.
-SECONDS = 60.0
+SECONDS = 40.0
 # Seen directly, these leave nothing to look for in the numbers.
 DECISIVE = ("not_deterministic", "hangs")
 # What a check could not be made of.
