@@ -15,6 +15,7 @@ from refimpl.verification.crosscheck.anatomy import (
 )
 from refimpl.verification.crosscheck.matrices import MatrixSystem, solve
 from refimpl.verification.crosscheck.suspects.evidence import ROOM, Evidence, Prediction
+from refimpl.verification.crosscheck.suspects.scaling import LEAST
 
 # Longest series that is tried, and numbers of unrolled steps: those that people choose.
 MOST_TERMS = 300
@@ -23,6 +24,9 @@ UNROLLED_STEPS = (*range(1, 21), *range(25, 105, 5))
 # Central difference along θ, and how well it must fit before a gradient is computed in full.
 STEP = 1e-6
 FILTER = 1e-4
+
+# A factor this small is none.
+TINY = 1e-6
 
 
 def parameter_pieces(evidence: Evidence) -> Iterator[Prediction]:
@@ -78,17 +82,18 @@ def _with(evidence: Evidence, slug: str, q: Array) -> Prediction:
 def adjoint_states(evidence: Evidence) -> Iterator[Prediction]:
     """No solve, a failed one, and the wrong right-hand side."""
     goal, tau = _goal(evidence), evidence.parts.tau
-    free = _with(evidence, "jacobian_free", goal)
-    yield free
-    if evidence.value.size > 1:  # with a step size of its own
-        size = float(np.vdot(free.value, free.value)) or 1.0
-        yield free._replace(value=np.vdot(free.value, evidence.value) / size * free.value)
+    yield _with(evidence, "jacobian_free", goal)
     yield _with(evidence, "adjoint_is_right_hand_side", goal)
     yield _with(evidence, "adjoint_is_right_hand_side", goal / tau)
     yield _with(evidence, "adjoint_zero", 0 * goal)
     p = tau * evidence.adjoint
     yield _with(evidence, "adjoint_scaled_by_tau", p)
     yield _with(evidence, "adjoint_scaled_by_tau", evidence.adjoint / tau)
+    free = _with(evidence, "jacobian_free", goal)
+    factor = float(np.vdot(free.value, evidence.value)) / (np.vdot(free.value, free.value) or 1.0)
+    named = any(abs(factor - x) <= LEAST * abs(x) + TINY for x in (0.0, 1.0, 1 / tau))
+    if evidence.value.size > 1 and not named:  # with a step size of its own
+        yield free._replace(value=factor * free.value)
 
 
 def starts(evidence: Evidence) -> list[Array]:
