@@ -8,7 +8,9 @@ import pytest
 from case_factory import POTENTIALS, make_case
 
 from refimpl import cli
+from refimpl.kernels.vectors import norm
 from refimpl.paper.filters import total_variation_filters
+from refimpl.paper.loss import squared_loss_gradient
 from refimpl.verification.cases import Case, evaluate, write_case
 from refimpl.verification.cases.evaluation import unknown_outputs
 
@@ -56,13 +58,13 @@ def test_the_same_edge_is_known_at_a_smaller_slope():
 def test_no_adjoint_state_passes_by_being_zero(crop):
     case = edge_case(crop)
     report = evaluate(case).report
-    assert report["adjoint"]["residual_limit"][0] <= 1e-3 * gradient_norm(case) * (1 + 1e-12)
+    assert report["adjoint"]["residual_limit"][0] <= 1e-3 * gradient_norm(case)
 
 
 def gradient_norm(case):
-    """‖∇ℓ‖ at the fixed point, 2 ‖u* − target‖ / n."""
-    error = evaluate(case).outputs["fixed_point"] - case.arrays["target"]
-    return 2 * np.linalg.norm(error) / error.size
+    """‖∇ℓ‖ at the fixed point, rounded as the oracle rounds it: the limit may be equal to it."""
+    u = evaluate(case).outputs["fixed_point"]
+    return norm(squared_loss_gradient(u, case.arrays["target"]))[0]
 
 
 def test_a_singular_value_that_is_not_found_is_not_taken_for_regular(monkeypatch):

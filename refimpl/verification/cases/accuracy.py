@@ -45,6 +45,8 @@ DENSE_LIMIT = 512
 MAX_LANCZOS = 50
 MAX_LINEAR = 5_000
 LONGEST_CYCLE = 200
+# Displacements that an estimate is the root mean square of.
+DRAWS = 3
 
 Matvec = Callable[[Array], Array]
 
@@ -126,24 +128,38 @@ def bend(lin: StepLinearization, norms: Norms, e: Array) -> Array | float:
 def estimates(solution: Solution) -> dict[str, float]:
     """Estimated errors by output, as `bounds`; NaN where a linear system is not solved.
 
+    The root mean square of what `DRAWS` displacements change: an output of few numbers may by
+    chance see next to nothing of a single one.
+    """
+    rng = np.random.default_rng(0)
+    try:
+        draws = [_changes(solution, rng) for _ in range(DRAWS)]
+    except BreakdownError:
+        return dict.fromkeys(_output_names(solution.lin), np.nan)
+    return {
+        name: float(np.hypot.reduce([draw[name] for draw in draws]) / np.sqrt(DRAWS))
+        for name in draws[0]
+    }
+
+
+def _changes(solution: Solution, rng: np.random.Generator) -> dict[str, float]:
+    """How far outputs are moved by a state and an adjoint state displaced at random.
+
     With random ξ, ζ of the norms of residual and defect: J d = ξ, u′ = u + d, and
     J(u′)ᵀ p′ = ∇ℓ(u′) + ζ; the outputs at (u′, p′) are compared with those at (u, p). A norm is
     differentiated at coefficients that are moved by its relative error.
     """
     lin, p = solution.lin, solution.p
-    rng = np.random.default_rng(0)
-    try:
-        d = _solved(lin, lin.direction_jvp, _random(rng, solution.residual, p))
-        moved = lin.step.linearize(lin.u + d)
-        goal = solution.loss_gradient + 2 / p.size * d + _random(rng, solution.defect, p)
-        change = _solved(moved, moved.direction_vjp, goal - moved.direction_vjp(p))
-    except BreakdownError:
-        return dict.fromkeys(_output_names(lin), np.nan)
+    d = _solved(lin, lin.direction_jvp, _random(rng, solution.residual, p))
+    moved = lin.step.linearize(lin.u + d)
+    goal = solution.loss_gradient + 2 / p.size * d + _random(rng, solution.defect, p)
+    change = _solved(moved, moved.direction_vjp, goal - moved.direction_vjp(p))
     before = solution.given.pull_back(lin.params_vjp(solution.q))
     after = moved.params_vjp((p + change) / lin.step.tau)
     after = solution.given.shaken(rng).pull_back(after)
-    loss = loss_error(solution.loss_gradient, norm(d))
-    values = {"fixed_point": float(np.linalg.norm(d)), "loss": loss}
+    values = {
+        "fixed_point": float(np.linalg.norm(d)), "loss": loss_error(solution.loss_gradient, norm(d))
+    }
     for (name, x), (_, y) in zip(before.items(), after.items(), strict=True):
         if name != "gamma":
             values[f"hypergradient_{name}"] = float(np.linalg.norm(x - y))
