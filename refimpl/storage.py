@@ -62,31 +62,28 @@ def read_arrays(path: Path | str, only: tuple[str, ...] | None = None) -> dict[s
         If the file is missing, not readable, truncated or no npz file, takes more memory than
         `MOST_BYTES` and the file's size, or needs unpickling.
     """
-    path = as_path(path)
-    try:
-        with _regular(path) as file:
-            return _read(file, only)
-    except OSError as error:
-        raise ValueError(f"{path}: not readable: {error.strerror or error}") from error
-    except Exception as error:  # zipfile, zlib, tokenize and NumPy raise their own
-        raise ValueError(
-            f"{path}: not a complete npz file of plain arrays ({first_line(error)}); "
-            "write it again with np.savez, without object arrays"
-        ) from error
+    remedy = "; write it again with np.savez, without object arrays"
+    with _opened(path, "npz file of plain arrays", remedy) as file:
+        return _read(file, only)
 
 
 def read_array(path: Path | str) -> np.ndarray:
     """The array of an npy file; ValueError as of `read_arrays`."""
+    with _opened(path, "npy file of a plain array") as file:
+        return _read_array(file, os.fstat(file.fileno()).st_size)
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, kind: str, remedy: str = "") -> Iterator[Any]:
+    """An open file; ValueError where it is not readable, or the block finds it is not complete."""
     path = as_path(path)
     try:
         with _regular(path) as file:
-            return _read_array(file, os.fstat(file.fileno()).st_size)
+            yield file
     except OSError as error:
         raise ValueError(f"{path}: not readable: {error.strerror or error}") from error
-    except Exception as error:  # tokenize and NumPy raise their own
-        raise ValueError(
-            f"{path}: not a complete npy file of a plain array ({first_line(error)})"
-        ) from error
+    except Exception as error:  # zipfile, zlib, tokenize and NumPy raise their own
+        raise ValueError(f"{path}: not a complete {kind} ({first_line(error)}){remedy}") from error
 
 
 def _regular(path: Path):

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from refimpl.cli.common import FAILED, INTERRUPTED, OK, add_command, input_errors, seed_number
+from refimpl.cli.pictures import noise_level
 
 # What training takes from the command line as it is, with the type and a word of help.
 NUMBERS = {
@@ -34,7 +35,7 @@ def add_train(commands) -> None:
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="PNG, JPEG or TIFF files; one is enough")
     add("--problem", choices=("denoise", "inpaint", "deconvolve"), default="denoise")
-    add("--noise-level", type=level, required=True, metavar="S",
+    add("--noise-level", type=noise_level, required=True, metavar="S",
         help="standard deviation where white is 1, such as 0.1 or 25/255")  # fmt: skip
     add("--missing", type=float, default=0.3, metavar="PART",
         help="of the pixels, for inpaint (default: 0.3)")  # fmt: skip
@@ -56,15 +57,6 @@ def add_train(commands) -> None:
     add("--seed", type=seed_number, help="of crops, noise and random filters (default: 0)")
     add("--resume", action="store_true", help="go on where the same training stopped")
     add("-o", "--out", type=Path, required=True, metavar="M.npz", help="the model")
-
-
-def level(text: str) -> float:
-    """A noise level where white is 1, from 0.1 or 25/255."""
-    number, slash, white = text.partition("/")
-    try:
-        return float(number) / (float(white) if slash else 1)
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"given {text!r}, expected 0.1 or 25/255") from error
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -140,10 +132,9 @@ def _model(options: argparse.Namespace, resume, checkpoint: Path, watch, told):
         told(state.records[-1])
 
     given = {name: getattr(options, name) for name in (*GIVEN, "trained", "rates")}
-    given |= {"filters": options.filters and tuple(options.filters), "test": images[-few:]}
+    given |= {"filters": options.filters and tuple(options.filters)}
+    given |= {"test": images[-few:] if few else None}
     given |= {"start": _start(options.start), "potential": _potential(options.potential)}
-    if not few:
-        del given["test"]
     return train(
         images[: len(images) - few], options.noise_level,
         operator=_operator(options), tied=not options.untied, max_steps=options.steps,
@@ -236,4 +227,3 @@ def _trained(record: dict) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-

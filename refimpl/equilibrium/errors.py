@@ -39,7 +39,7 @@ from refimpl.equilibrium.tolerances import Measured
 from refimpl.kernels.vectors import norm
 from refimpl.paper.potentials import trait
 from refimpl.results import SINGULAR, BreakdownError, SolverResult
-from refimpl.solvers import random_signs, ratio
+from refimpl.solvers import random_probe, ratio
 
 NOT_NEAR = "Newton corrections do not contract: u* is not near, or does not exist"
 OF_SCALES = (
@@ -225,8 +225,7 @@ class RandomProbe(NamedTuple):
     @classmethod
     def of(cls, lin: StepLinearization) -> "RandomProbe":
         """That of one state."""
-        xi = random_signs(lin.u)
-        part = 1 / (4 * np.sqrt(xi[0].size))
+        xi, part = random_probe(lin.u)
         found = SystemSolution.of(lin, xi, residual_tol=part)
         moved = norm(rounding(lin) * np.abs(found.x)).astype(float)
         stated = (
@@ -252,8 +251,8 @@ def rounding(lin: StepLinearization) -> Array:
     sizes, x = magnitudes(lin.step), abs(lin.u)
     steepest = trait(lin.step.problem.potential, "sup_second")
     if not np.isfinite(steepest):
-        most = per_image(largest(x), x)
-        return np.finfo(x.dtype).eps * x.dtype.type(lin.step.steepness) * most + 0 * x
+        size = x.dtype.type(np.finfo(x.dtype).eps * lin.step.steepness)
+        return np.full_like(x, size) * per_image(largest(x), x)
     terms = sizes.data_gradient(x) + x.dtype.type(steepest) * sizes.field.value(x)
     return np.finfo(x.dtype).eps * terms
 

@@ -18,7 +18,6 @@ from refimpl.experiments.setup import Setup, objectives, set_up, strengthened, t
 from refimpl.images import psnr, ssim
 from refimpl.paper.filters import total_variation_filters
 from refimpl.paper.parameters import NAMES, Parameters, make_parameters
-from refimpl.results import BreakdownError, NotConvergedError
 from refimpl.storage import as_records, keep, read_kept
 from refimpl.training import TrainingSettings, run_epochs
 from refimpl.training.lbfgs import LbfgsProgress, train_lbfgs
@@ -172,28 +171,21 @@ class _Watch:
     def _validation_loss(self, raw: Parameters) -> float:
         if self.held_out is None:
             return np.nan
-        loss, self.held_out_states = _evaluated(self.held_out, raw, self.held_out_states)
-        return loss
+        found = self.held_out.settled(raw, self.held_out_states)
+        if found is None:
+            return np.nan
+        self.held_out_states = found.state.x
+        return found.loss
 
     def _tested(self, raw: Parameters) -> dict:
-        loss, self.test_states = _evaluated(self.test, raw, self.test_states)
-        found = np.isfinite(loss)
-        quality = self._psnr(self.test_states, self.test) if found else np.nan
-        return {"loss_test": loss, "psnr_test": quality}
+        found = self.test.settled(raw, self.test_states)
+        if found is None:
+            return {"loss_test": np.nan, "psnr_test": np.nan}
+        self.test_states = found.state.x
+        return {"loss_test": found.loss, "psnr_test": self._psnr(found.state.x, self.test)}
 
     def _psnr(self, states: Array, objective: Objective) -> float:
         return float(psnr(states, objective.truth, self.value_range).mean())
-
-
-def _evaluated(objective: Objective, raw: Parameters, states: Array | None):
-    """The loss and the states; nan and the old states where some image has no fixed point."""
-    try:
-        evaluation = objective.loss(raw, states)
-    except (BreakdownError, NotConvergedError):
-        return np.nan, states
-    if not evaluation.state.all_converged:
-        return np.nan, states
-    return evaluation.loss, evaluation.state.x
 
 
 class Run(NamedTuple):

@@ -110,14 +110,14 @@ def _ssim(u: Array, truth: Array) -> float:
 def best_total_variation(data: list[tuple[Array, Array]], noise_level: float) -> list[Array]:
     """Results of total variation, λ the multiple of the rule's for which the mean PSNR is best."""
     rule, found = RULES["denoise"], {}
+    ruled = [rule.lam(noise_level, roughness(y[None], noise_level)) for _, y in data]
 
     def score(power: int) -> float:
         """Mean PSNR with a multiple of λ."""
         if power not in found:
             images = []
-            for _, y in data:
-                lam = WEIGHT**power * rule.lam(noise_level, roughness(y[None], noise_level))
-                prior = smooth_total_variation(rule, lam)
+            for (_, y), lam in zip(data, ruled, strict=True):
+                prior = smooth_total_variation(rule, WEIGHT**power * lam)
                 images.append(restored("denoise", prior, y[None], _identity)[0])
             pairs = zip(images, (truth for truth, _ in data))
             found[power] = np.mean([psnr(*pair) for pair in pairs]), images

@@ -11,6 +11,7 @@ from refimpl.arrays import Array, as_finite
 from refimpl.equilibrium import reconstruct
 from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.quality import check_missing
+from refimpl.images.sets import UNIT_RANGE, rescale
 from refimpl.paper.operators import Convolution, Identity, LinearOperator, Mask
 from refimpl.restoration.accepted import accepted_noise, accepted_psf
 from refimpl.restoration.mosaic import by_tiles
@@ -210,15 +211,15 @@ def restored(
     def solve(place: Place) -> Array:
         part = y[:, :, *place].astype(np.float64)
         K = operator(part.shape[1:], place)
-        first = part if start is None else start(part, place)
+        first = rescale(part if start is None else start(part, place), UNIT_RANGE, (low, high))
         offset = low * K.matvec(np.ones_like(part[:1]))
         step = prior.step(K, offset + (high - low) * part)
-        star = reconstruct(step, low + (high - low) * first, residual_tol=prior.residual_tol(step))
+        star = reconstruct(step, first, residual_tol=prior.residual_tol(step))
         if not star.all_converged:
             raise NotConvergedError(
                 f"{task}: {star.message}; pass a larger noise_level, which makes the problem easier"
             )
-        return (star.x - low) / (high - low)
+        return rescale(star.x, (low, high), UNIT_RANGE)
 
     u = by_tiles(solve, y, prior.side, prior.overlap + reach)
     return u.swapaxes(0, 1) if prior.apart else u

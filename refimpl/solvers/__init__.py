@@ -14,7 +14,7 @@ its own test; messages call a problem an image. Not here: what the callables com
 
 from refimpl.solvers._fallback import continued, with_fallback
 from refimpl.solvers._progress import ratio
-from refimpl.solvers._systems import random_signs
+from refimpl.solvers._systems import random_probe
 from refimpl.solvers.descent import lbfgs, nesterov
 from refimpl.solvers.fixed_point import anderson, picard
 from refimpl.solvers.krylov import bicgstab, cg, gmres
@@ -33,7 +33,7 @@ __all__ = [
     "newton",
     "newton_krylov",
     "picard",
-    "random_signs",
+    "random_probe",
     "ratio",
     "singular_triplet",
     "with_fallback",

@@ -164,24 +164,23 @@ def solve(
 
 
 def _probed(system: System, sweep: Sweep, b: Array, model: Counted | None) -> Array:
-    """θ as random signs ξ show it, solved for to 1 / (4 √n) of ‖ξ‖; 0 where that fails.
-
-    No direction is left out: of n in equal measure, a part left whole would be more.
-    """
-    xi, run = random_signs(b), system.progress
-    progress = Progress(
-        run.solver, xi, 1 / (4 * np.sqrt(xi[0].size)), run.max_iterations, remedy=run.remedy
-    )
+    """θ as a random right-hand side shows it; 0 where that is not solved for."""
+    (xi, part), run = random_probe(b), system.progress
+    progress = Progress(run.solver, xi, part, run.max_iterations, remedy=run.remedy)
     system = system._replace(progress=progress, scale=norm(xi))
     unseen = np.full(len(xi), np.inf)
     x, _, theta = _swept(system, sweep, np.zeros_like(xi), xi, xi, model, unseen, None)
     return np.where(progress.residuals <= progress.tol, system.known(theta, x, xi), 0)
 
 
-def random_signs(like: Array) -> Array:
-    """±1 at random, the same for every image of a batch."""
-    signs = 2 * np.random.default_rng(0).integers(0, 2, like.shape[1:]) - 1
-    return np.repeat(signs[None].astype(like.dtype), len(like), axis=0)
+def random_probe(b: Array) -> tuple[Array, float]:
+    """ξ = ±1 at random, the same for every image, and 1 / (4 √n), the residual to solve M x = ξ to.
+
+    No direction is left out: of n in equal measure, a part left whole would be more.
+    """
+    signs = 2 * np.random.default_rng(0).integers(0, 2, b.shape[1:]) - 1
+    xi = np.repeat(signs[None].astype(b.dtype), len(b), axis=0)
+    return xi, 1 / (4 * np.sqrt(b[0].size))
 
 
 def _swept(

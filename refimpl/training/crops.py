@@ -24,9 +24,9 @@ from refimpl.paper.operators.pointwise import random_mask
 from refimpl.paper.parameters import Parameters, add
 from refimpl.paper.potentials import Potential
 from refimpl.training.adam import TrainingSettings
-from refimpl.training.loop import FAILURES, Survey, TrainingState, asymmetry
+from refimpl.training.loop import Survey, TrainingState, asymmetry
 from refimpl.training.model import Model
-from refimpl.training.objective import Evaluation, Objective, SolverSettings
+from refimpl.training.objective import FAILURES, Evaluation, Objective, SolverSettings
 from refimpl.training.parametrisations import Parametrisation
 
 # Epochs between looks at the test images, which are whole and take their time.

@@ -15,7 +15,6 @@ from refimpl.images import psnr
 from refimpl.paper.parameters import Parameters
 from refimpl.training.adam import TrainingSettings
 from refimpl.training.loop import (
-    FAILURES,
     Survey,
     TrainingResult,
     TrainingState,
@@ -96,26 +95,19 @@ class FixedSet:
 
     def survey(self, raw: Parameters, progress: TrainingState, limits: dict[str, int]) -> Survey:
         """Loss and PSNR of both sets; without a fixed point for every training image, none."""
-        train, states = self._evaluate(self.objective, raw, progress.states)
-        test, test_states = None, progress.test_states
+        train, test = self.objective.settled(raw, progress.states), None
         if train is not None:
-            test, test_states = self._evaluate(self.test, raw, progress.test_states)
+            test = self.test.settled(raw, progress.test_states)
+        states, test_states = (
+            old if found is None else found.state.x
+            for found, old in ((train, progress.states), (test, progress.test_states))
+        )
         record = {
             **self._summary("train", self.objective, train),
             **self._summary("test", self.test, test),
             "asymmetry": asymmetry(self.objective.model.effective(raw)),
         }
         return Survey(None if train is None else train.loss, record, states, test_states)
-
-    @staticmethod
-    def _evaluate(objective: Objective, raw: Parameters, states: Array | None):
-        """The evaluation and its states, or None and the old states where a solve fails."""
-        try:
-            evaluation = objective.loss(raw, states)
-        except FAILURES:
-            return None, states
-        converged = evaluation.state.all_converged
-        return (evaluation, evaluation.state.x) if converged else (None, states)
 
     def _summary(
         self, name: str, objective: Objective, evaluation: Evaluation | None

@@ -30,10 +30,9 @@ import numpy as np
 
 from refimpl.arrays import Array, count
 from refimpl.paper.parameters import Parameters, pack, unpack
-from refimpl.results import BreakdownError, NotConvergedError
-from refimpl.training.objective import Objective
+from refimpl.results import NotConvergedError
+from refimpl.training.objective import FAILURES, Objective
 
-FAILURES = (NotConvergedError, BreakdownError)
 # Of the tolerances, at first; adjoint states known to 3 % still point downhill.
 LOOSE, TIGHTER, LOOSEST_ADJOINT = 10.0, 10.0, 3e-2
 TRIALS = 8  # step lengths of one line search

@@ -18,7 +18,7 @@ import numpy as np
 
 from refimpl.arrays import Array
 from refimpl.paper.parameters import Parameters, pack, unpack
-from refimpl.results import BreakdownError, NotConvergedError
+from refimpl.results import NotConvergedError
 from refimpl.storage import digest
 from refimpl.training.adam import (
     DROP,
@@ -30,9 +30,8 @@ from refimpl.training.adam import (
     plateaus,
 )
 from refimpl.training.curve import Effort, mean_psnr
-from refimpl.training.objective import Evaluation
+from refimpl.training.objective import FAILURES, Evaluation
 
-FAILURES = (NotConvergedError, BreakdownError)
 # Ten failures halve the learning rate to a thousandth: the run ends, and its records say so.
 SMALLEST_REDUCTION = 2.0**-10
 

@@ -60,4 +60,3 @@ class Model:
         """T of E8 for data `y`; a `TiedStep` when `raw` is tied."""
         experts = FieldOfExperts(self.bank, self.potential, self.effective(raw))
         return make_step(Problem(self.operator, y, experts, self.lam), self.tau)
-

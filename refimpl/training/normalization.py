@@ -93,4 +93,3 @@ class Normalization:
                 f"{limit:.2e}; the largest singular values lie too close together for this image"
             )
         return triplet
-

@@ -6,6 +6,7 @@
 Not here: how θ̂ is moved (`refimpl.training.loop`).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from refimpl.paper.parameters import Parameters
 from refimpl.results import BreakdownError, NotConvergedError, SolverResult
 from refimpl.training.model import Model
 
+# What a solve raises where there is no loss or no gradient.
+FAILURES = (NotConvergedError, BreakdownError)
 # δ of adjoint systems that cannot be solved as they are.
 DAMPING = 1e-3
 # Methods that begin with Newton's for filter banks, and so count products.
@@ -124,6 +127,14 @@ class Objective:
         state = self._solve(self.model.step(raw, self.y), u0)
         return Evaluation(squared_loss(state.x, self.truth), state)
 
+    def settled(self, raw: Parameters, u0: Array | None = None) -> Evaluation | None:
+        """`loss`, or None where some image has no fixed point."""
+        try:
+            found = self.loss(raw, u0)
+        except FAILURES:
+            return None
+        return found if found.state.all_converged else None
+
     def gradient(self, raw: Parameters, u0: Array | None = None) -> Evaluation:
         """ℓ and dℓ/dθ̂ at θ̂ = `raw`.
 
@@ -172,23 +183,21 @@ class Objective:
             adjoint_max_iterations=limits.get("adjoint_iterations", s.adjoint_max_iterations),
         ))  # fmt: skip
 
+    def _enough(self, result: SolverResult) -> bool:
+        return bool(result.converged.any()) if self.solvers.leave_out else result.all_converged
+
     def _require(self, result: SolverResult, what: str) -> None:
-        enough = result.converged.any() if self.solvers.leave_out else result.all_converged
-        if not enough:
+        if not self._enough(result):
             raise NotConvergedError(f"train: {what} failed: {result.message}")
 
     def _adjoint(self, lin: StepLinearization, slope: Array) -> tuple[SolverResult, bool]:
         """The adjoint state, damped if the system could not be solved as it is."""
-        try:
+        if self.solvers.adjoint not in ("auto", *KRYLOV):
+            return self._solve_adjoint(lin, slope), False
+        with suppress(BreakdownError):
             found = self._solve_adjoint(lin, slope)
-        except BreakdownError:
-            if self.solvers.adjoint not in ("auto", *KRYLOV):
-                raise
-            found = None
-        plain = self.solvers.adjoint not in ("auto", *KRYLOV)
-        some = found is not None and found.converged.any() and self.solvers.leave_out
-        if found is not None and (found.all_converged or some or plain):
-            return found, False
+            if self._enough(found):
+                return found, False
         return self._solve_adjoint(lin, slope, damping=DAMPING), True
 
     def _solve_adjoint(self, lin: StepLinearization, slope: Array, **options: float):

@@ -105,8 +105,8 @@ def before_and_after(model: Any) -> dict[str, Array]:
     colour = model.channels == 3
     truth = photograph_crops(SIDE, colour=colour).test[:1]
     y = add_noise(truth, model.unit_noise_level, np.random.default_rng(0))
-    low, high = model.value_range
-    u = reconstruct(make_step(model.problem(low + (high - low) * y)), residual_tol=RESIDUAL).x
+    data = rescale(y, UNIT_RANGE, model.value_range)
+    u = reconstruct(make_step(model.problem(data)), residual_tol=RESIDUAL).x
     after = {
         "data": y,
         "total variation": max(_total_variation(y, model.unit_noise_level), key=_quality(truth)),

@@ -198,6 +198,6 @@ def settings_fixed(case: Case) -> dict[str, Any]:
 
 def fits_window(case: Case) -> bool:
     """Whether no image is smaller than a filter or the kernel."""
-    size, names = case.arrays["u"].shape[2:], ("filter_size", "kernel_size")
-    windows = [settings_fixed(case)[name] or (1, 1) for name in names]
-    return all(n >= m for w in windows for n, m in zip(size, w, strict=True))
+    has = settings_fixed(case)
+    windows = [has[name] or (1, 1) for name in WINDOWS]
+    return all(n >= m for w in windows for n, m in zip(has["size"], w, strict=True))

@@ -82,14 +82,14 @@ def _with(evidence: Evidence, slug: str, q: Array) -> Prediction:
 def adjoint_states(evidence: Evidence) -> Iterator[Prediction]:
     """No solve, a failed one, and the wrong right-hand side."""
     goal, tau = _goal(evidence), evidence.parts.tau
-    yield _with(evidence, "jacobian_free", goal)
+    free = _with(evidence, "jacobian_free", goal)
+    yield free
     yield _with(evidence, "adjoint_is_right_hand_side", goal)
     yield _with(evidence, "adjoint_is_right_hand_side", goal / tau)
     yield _with(evidence, "adjoint_zero", 0 * goal)
     p = tau * evidence.adjoint
     yield _with(evidence, "adjoint_scaled_by_tau", p)
     yield _with(evidence, "adjoint_scaled_by_tau", evidence.adjoint / tau)
-    free = _with(evidence, "jacobian_free", goal)
     factor = float(np.vdot(free.value, evidence.value)) / (np.vdot(free.value, free.value) or 1.0)
     named = any(abs(factor - x) <= LEAST * abs(x) + TINY for x in (0.0, 1.0, 1 / tau))
     if evidence.value.size > 1 and not named:  # with a step size of its own
