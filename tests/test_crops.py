@@ -62,6 +62,13 @@ def test_fewer_steps_than_an_evaluation_takes_are_all():
     assert len(steps) == 2 and "the limit of 2 steps" in model.ended
 
 
+def test_an_untied_solve_begins_at_the_minimiser_of_its_tied_twin():
+    """With C = A that is the fixed point itself, so that the first step takes no iteration."""
+    steps, tied = [], run(potential=Lorentzian())
+    run(potential=None, start=tied, tied=False, max_steps=1, watch=steps.append)
+    assert steps[0]["forward_iterations"] <= 1 and steps[0]["left_out"] == 0
+
+
 def test_every_parameter_that_is_named_moves_and_no_other():
     names = ("b", "weights")
     start = run(max_steps=0)

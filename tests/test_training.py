@@ -306,6 +306,21 @@ def test_a_solve_that_fails_costs_at_most_five_times_a_usual_one(tied):
     assert not states[0].all_converged and cost[1] <= 5 * cost[0] < cost[2], cost
 
 
+def test_failures_in_a_row_are_given_more_time():
+    """The second doubles what a solve may take, a success ends that."""
+    objective, start = problem()
+    effort, usual = Effort(), objective.gradient(start)
+    effort.step(usual, 20.0, 1.0, 0.1)
+    first = effort.limits()
+    factors = []
+    for _ in range(9):
+        effort.reject(0.1)
+        factors.append(effort.limits()["forward_products"] / first["forward_products"])
+    assert factors == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+    effort.step(usual, 20.0, 1.0, 0.1)
+    assert effort.limits() == first
+
+
 def test_rates_and_warm_up_scale_the_first_step():
     """Adam's first step has the length of the rate in every coordinate."""
     objective, start = problem()

@@ -11,9 +11,9 @@ import numpy as np
 
 from refimpl.training.objective import Evaluation
 
-# Of the median of iterations so far, and never fewer than `FEWEST`. "auto" tries two methods.
+# What a solve may take: of the median so far, and never fewer. "auto" tries two methods.
 PATIENCE = {"forward_iterations": 3, "forward_products": 3, "adjoint_iterations": 2}
-FEWEST = 10
+FEWEST = {"forward_iterations": 10, "forward_products": 100, "adjoint_iterations": 10}
 
 STEPS = ("loss", "psnr", "gradient_norm", "forward_iterations", "forward_products",
          "adjoint_iterations", "images", "left_out", "step_seconds")  # fmt: skip
@@ -29,12 +29,20 @@ class Effort:
         self.before = records[-1]["steps"] if records and "steps" in records[-1] else {}
 
     def limits(self) -> dict[str, int]:
-        """What a solve may take at most, from the steps of this epoch and the one before."""
-        found = {}
+        """What a solve may take at most, from the steps of this epoch and the one before.
+
+        Each step that fails after another doubles it: what is usual may have changed.
+        """
+        found, row = {}, 0
+        for loss in reversed(self.steps["loss"]):
+            if loss is not None:
+                break
+            row += 1
         for name, patience in PATIENCE.items():
             usual = [n for n in self.before.get(name, []) + self.steps[name] if n is not None]
             if usual:
-                found[name] = max(FEWEST, int(np.ceil(patience * np.median(usual))))
+                most = max(FEWEST[name], int(np.ceil(patience * np.median(usual))))
+                found[name] = most * 2 ** min(max(row - 1, 0), 6)
         return found
 
     def step(self, evaluation: Evaluation, psnr: float, norm: float, seconds: float) -> None:
