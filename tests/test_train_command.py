@@ -47,6 +47,9 @@ def test_one_photograph_gives_a_model_and_lines_with_loss_and_quality(folder, ca
     assert left(folder) == ["model.npz"]
     model = load_model(folder.parent / "model.npz")
     assert model.theta.tied and model.noise_level == 25 / 255 and len(model.records) == 3
+    assert model.provenance["command"].startswith("refimpl train ")
+    assert model.provenance["command"].endswith("model.npz --steps 6")
+    assert (model.provenance["images"], model.provenance["seed"]) == (1, 0)
 
 
 def test_it_is_the_function_with_the_same_options(folder):

@@ -51,6 +51,7 @@ __all__ = ["BadInputError", "main", "make_parser", "write_json"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = make_parser().parse_args(arguments)
+    options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = options.command(options)
         sys.stdout.flush()

@@ -5,10 +5,12 @@ is removed when training has ended by itself.
 """
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +87,8 @@ def run_train(options: argparse.Namespace) -> int:
             resume = _resumed(checkpoint, options.resume)
             with _display(str(options.out)) as (watch, told):
                 model = _model(options, resume, checkpoint, watch, told)
+            command = shlex.join(["refimpl", *options.arguments])
+            model = replace(model, provenance={"command": command, **model.provenance})
             model.save(options.out)
             interrupted = model.ended.startswith("interrupted")
             if not interrupted:

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from itertools import groupby
 from typing import Any
 
@@ -177,7 +178,7 @@ def train(
         course, course.task.parametrisation.inverse(model.theta), settings, resume=resume,
         callback=partial(told, callback), watch=watch, interruptible=True,
     )  # fmt: skip
-    return finished(model, course, result)
+    return finished(model, course, result, settings)
 
 
 def require_functions(**functions: Any) -> None:
@@ -224,7 +225,9 @@ def untied(course: FreshCrops, model: TrainedModel) -> tuple[FreshCrops, Trained
     return replace(course, first=None if found is None else found[2]), model.untie()
 
 
-def finished(model: TrainedModel, course: FreshCrops, result: TrainingResult) -> TrainedModel:
+def finished(
+    model: TrainedModel, course: FreshCrops, result: TrainingResult, settings: TrainingSettings
+) -> TrainedModel:
     """The model with what training found, looked at on the test images, beside total variation."""
     losses = [nan_last(record["loss_held_out"]) for record in result.records]
     records, best = list(result.records), int(np.argmin(losses))
@@ -239,7 +242,14 @@ def finished(model: TrainedModel, course: FreshCrops, result: TrainingResult) ->
         logging.getLogger("refimpl").warning("train: %s", said)
         ended = f"{ended}; {said}"
     theta = course.task.parametrisation.apply(result.parameters)
-    return replace(model, theta=theta, records=tuple(records), ended=ended)
+    provenance = {
+        "operator": repr(course.task.operator_of), "images": len(course.images),
+        "crop": course.crop, "batch size": settings.batch_size, "seed": settings.seed,
+        "trained": list(settings.trained), "refimpl": version("refimpl"),
+    }  # fmt: skip
+    return replace(
+        model, theta=theta, records=tuple(records), ended=ended, provenance=provenance
+    )
 
 
 def task_of(
