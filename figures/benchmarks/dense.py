@@ -16,23 +16,23 @@ from figures.benchmarks.problems import Exact
 from figures.benchmarks.tasks import Fitted, fit, timed
 from figures.benchmarks.variants import ADJOINT_FACTOR, Outcome, make_refimpl
 from figures.task import Task, distance
-from refimpl.experiments import get_experiment, set_up
+from refimpl.experiments import set_up
+from refimpl.experiments.presets import dense_experiment
 from refimpl.images import PAPER_RANGE, add_noise, faces
 from refimpl.results import BreakdownError, NotConvergedError
 
-PRESET, IMAGES, TARGET = "dense-denoising-relu", 100, 5e-6
+EXPERIMENT, IMAGES, TARGET = dense_experiment("denoising", "relu", 0.1), 100, 5e-6
 FIRST, ITERATIONS = 1e-6, 200
 MEMORY, RIDGES, MOST = 5, (1e-4, 1e-10), 5_000
 
 
 def make_problem(images: int = IMAGES) -> Task:
-    """The preset's model and start on all the faces there are."""
-    experiment = get_experiment(PRESET)
-    setup, both = set_up(experiment), faces().rescaled(PAPER_RANGE)
+    """The experiment's model and start on all the faces there are."""
+    setup, both = set_up(EXPERIMENT), faces().rescaled(PAPER_RANGE)
     truth = np.concatenate([both.train, both.test])[:images]
-    rng = np.random.default_rng(experiment.seed)
-    y = add_noise(setup.model.operator.matvec(truth), experiment.noise_level, rng)
-    return Task(PRESET, setup.model.step(setup.start, y), truth)
+    rng = np.random.default_rng(EXPERIMENT.seed)
+    y = add_noise(setup.model.operator.matvec(truth), EXPERIMENT.noise_level, rng)
+    return Task(EXPERIMENT.name, setup.model.step(setup.start, y), truth)
 
 
 def reference(problem: Task) -> Exact:
