@@ -167,8 +167,8 @@ def test_dense_tanh_begins_as_total_variation():
     setup = set_up(tiny("dense-denoising-tanh"))
     down, across = np.split(setup.model.bank.apply(setup.start.A, setup.images.train[:1])[0], 2)
     u = setup.images.train[0, 0]
-    assert np.allclose(down.reshape(25, 25)[:-1], np.diff(u, axis=0), rtol=1e-12, atol=1e-14)
-    assert np.allclose(across.reshape(25, 25)[:, :-1], np.diff(u, axis=1), rtol=1e-12, atol=1e-14)
+    assert np.array_equal(down.reshape(25, 25)[:-1], np.diff(u, axis=0))
+    assert np.array_equal(across.reshape(25, 25)[:, :-1], np.diff(u, axis=1))
 
 
 def test_strength_of_the_start_is_the_best():
@@ -190,10 +190,10 @@ def test_weights_stay_positive_and_their_gradient_is_that_of_the_logarithm():
     objective, _ = objectives(replace(preset, tied_solvers=precise), setup, tied=True)
     raw = replace(setup.start, weights=np.linspace(-1, 1, 8))
     assert (setup.model.effective(raw).weights > 0).all()
-    d, h = np.linspace(1, 2, 8), 1e-5
+    d, h = np.linspace(1, 2, 8), 1e-4
     up, down = (objective.loss(replace(raw, weights=raw.weights + s * d)).loss for s in (h, -h))
     slope = objective.gradient(raw).gradient.weights @ d
-    assert slope == pytest.approx((up - down) / (2 * h), rel=1e-4)
+    assert slope == pytest.approx((up - down) / (2 * h), rel=1e-6)  # of order h²
 
 
 def test_validation_images_are_in_neither_other_set_and_decide_what_is_kept():

@@ -97,6 +97,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen:
         [sys.executable, "-c", CHILD, "train", str(folder), *SHORT, "-o", str(out), *arguments],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    # Polled, for the process has no other sign of its first checkpoint.
     while not (folder.parent / "model.npz.checkpoint").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
