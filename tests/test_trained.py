@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refimpl.engine import make_step
+from refimpl.equilibrium import reconstruct
 from refimpl.paper.filters import cosine_filters
 from refimpl.paper.parameters import make_parameters
 from refimpl.paper.potentials import LogCosh
 from refimpl.storage import decoded, encoded, npz_bytes, read_arrays
 from refimpl.training import TrainedModel, load_model, shipped
+from strategies import generator
 
 THETA = make_parameters(0.5 * cosine_filters(3), gamma=2.0)
 MODEL = TrainedModel(THETA, LogCosh(30.0), "symmetric", 12.0, 0.1)
@@ -69,3 +72,17 @@ def test_models_that_ship_are_small_and_say_where_they_come_from(name):
     assert shipped()[name].stat().st_size < 100_000
     assert {"data", "seed", "command", "commit"} <= model.provenance.keys()
     assert model.records and name.split("-")[0] == ("tied" if model.theta.tied else "untied")
+
+
+def test_an_untied_model_begins_at_the_energy_of_the_mean_and_ends_at_its_own_fixed_point():
+    A, C = THETA.A, THETA.A + 0.1 * generator(1).normal(size=THETA.A.shape)
+    model = replace(MODEL, theta=replace(THETA, C=C))
+    np.testing.assert_array_equal(model.tie().theta.A, (A + C) / 2)
+    assert model.tie().theta.tied and MODEL.tie().theta is THETA
+    y = generator(2).random((2, 1, 9, 8))
+    expected = reconstruct(make_step(model.problem(y)), residual_tol=1e-10)
+    found = model.reconstruct(y, tol=1e-6)
+    assert found.all_converged and expected.all_converged
+    assert np.abs(found.x - expected.x).max() <= 1e-6 * np.linalg.norm(expected.x)
+    other = reconstruct(make_step(model.tie().problem(y)), residual_tol=1e-10)
+    assert np.abs(other.x - expected.x).max() > 1e-3  # which is another place

@@ -61,6 +61,10 @@ class Parameters:
         """tie(A) = (A, A), E7: the same field with C as a parameter of its own."""
         return replace(self, C=self.synthesis.copy())
 
+    def symmetrised(self) -> "Parameters":
+        """The tied θ with (A + C)/2: Aᵀ D A of it is nearest to the symmetric part of Cᵀ D A."""
+        return self if self.tied else replace(self, A=(self.A + self.C) / 2, C=None)
+
     def adjoint_tie(self) -> "Parameters":
         """Adjoint of `untie` on gradients, E7: (g_A, g_C) ↦ g_A + g_C."""
         return self if self.C is None else replace(self, A=self.A + self.C, C=None)

@@ -1,6 +1,7 @@
 """The regulariser R of an image by name, file or object, with what depends on the noise.
 
     trained           γ Σ_k w_k Σ φ((A u + b)_k), or the field of an untied model, scaled to ε
+    of grey images    that of each image of the orthonormal cosine transform of the channels
     total variation   Σ log cosh(χ D u) / χ, with the λ of `refimpl.restoration.weights`
 
 A solve ends where PSNR has settled. Where R is convex and K = I, ‖u − u*‖ ≤ ‖G(u)‖ / λ, and what
@@ -9,6 +10,7 @@ noise leaves in u* is about half of ε √n; so ‖G(u)‖ is compared with λ �
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +60,11 @@ class Prior(NamedTuple):
     side : int
         Pixels along a side of a tile's kept part.
     apart : bool
-        Whether each channel is an image of its own.
+        Whether it takes images of one channel: then each of the orthonormal cosine transform of
+        the channels is one. Of three these are luminance, R − B and R − 2 G + B, by their sizes,
+        and have noise of the same ε.
+    near : callable or None
+        A step like `step` whose u* is easily found; from there that of `step` is.
     value_range : tuple (low, high)
         The values of black and white.
     """
@@ -69,6 +75,7 @@ class Prior(NamedTuple):
     side: int
     apart: bool = False
     value_range: tuple[float, float] = UNIT_RANGE
+    near: Callable[[LinearOperator, Array], Step] | None = None
 
 
 def find_prior(
@@ -97,7 +104,7 @@ def find_prior(
     if model.channels not in (1, channels):
         raise ValueError(
             f"model: its filters act on {model.channels} channels, the image has {channels}; take "
-            "a model of grey images, which takes each channel by itself"
+            "a model of grey images, which takes luminance and differences of channels"
         )
     return model
 
@@ -113,15 +120,16 @@ def trained(model: TrainedModel, task: str, noise_level: float) -> Prior:
     ratio = at.unit_noise_level / noise_level
     ready = replace(at, lam=ratio**2 * at.lam)
 
-    def step(K: LinearOperator, y: Array) -> Step:
-        return make_step(ready.problem(y, K))
+    def step(K: LinearOperator, y: Array, model: TrainedModel = ready) -> Step:
+        return make_step(model.problem(y, K))
 
     def residual_tol(step: Step) -> float:
         y = step.problem.y
         allowed = SETTLED * (high - low) * noise_level * np.sqrt(y[0].size)
         return float(step.tau * ready.lam * allowed / max(norm(y).max(), allowed))
 
-    return Prior(step, residual_tol, OVERLAP, TILE, model.channels == 1, (low, high))
+    near = None if model.theta.tied else partial(step, model=ready.tie())
+    return Prior(step, residual_tol, OVERLAP, TILE, model.channels == 1, (low, high), near)
 
 
 def smooth_total_variation(rule: Rule, lam: float) -> Prior:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 import scipy.ndimage
 
 from refimpl.arrays import Array, as_finite
+from refimpl.engine import Step
 from refimpl.equilibrium import reconstruct
 from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.quality import check_missing
@@ -17,7 +19,7 @@ from refimpl.restoration.accepted import accepted_noise, accepted_psf
 from refimpl.restoration.mosaic import by_tiles
 from refimpl.restoration.priors import Prior, find_prior, smooth_total_variation, trained
 from refimpl.restoration.weights import RULES, roughness
-from refimpl.results import NotConvergedError
+from refimpl.results import NotConvergedError, SolverResult
 from refimpl.training import TrainedModel
 
 # Sides of a psf that tiles overlap by besides.
@@ -50,7 +52,8 @@ def denoise(
         R: "tv" for total variation, the name of a family or of a model that ships
         (`refimpl models` lists them), the file of a model, or one that was trained. Left out:
         "tied" if there are such models, else "tv". It is scaled to the noise level
-        (`TrainedModel.at`). A model of grey images takes each channel by itself.
+        (`TrainedModel.at`). A model of grey images takes a colour image
+        as luminance and two differences of channels, each an image of its own.
     channel_axis : int, optional
         Where the channels of a colour image are; left out: the image is grey.
 
@@ -207,23 +210,29 @@ def restored(
 
     `operator` makes K for images of a shape at a place, `start` the start from the data there.
     """
-    y = y.swapaxes(0, 1) if prior.apart else y
     low, high = prior.value_range
+
+    def found(step: Step, first: Array) -> SolverResult:
+        return reconstruct(
+            step, first, residual_tol=prior.residual_tol(step), max_iterations=ITERATIONS
+        )
 
     def solve(place: Place) -> Array:
         part = y[:, :, *place].astype(np.float64)
+        if prior.apart:
+            part = scipy.fft.dct(part, axis=1, norm="ortho").swapaxes(0, 1)
         K = operator(part.shape[1:], place)
         first = rescale(part if start is None else start(part, place), UNIT_RANGE, (low, high))
         offset = low * K.matvec(np.ones_like(part[:1]))
-        step = prior.step(K, offset + (high - low) * part)
-        star = reconstruct(
-            step, first, residual_tol=prior.residual_tol(step), max_iterations=ITERATIONS
-        )
+        data = offset + (high - low) * part
+        if prior.near is not None:
+            first = found(prior.near(K, data), first).x
+        star = found(prior.step(K, data), first)
         if not star.all_converged:
             raise NotConvergedError(
                 f"{task}: {star.message}; pass a larger noise_level, which makes the problem easier"
             )
-        return rescale(star.x, (low, high), UNIT_RANGE)
+        u = rescale(star.x, (low, high), UNIT_RANGE)
+        return scipy.fft.idct(u.swapaxes(0, 1), axis=1, norm="ortho") if prior.apart else u
 
-    u = by_tiles(solve, y, prior.side, prior.overlap + reach)
-    return u.swapaxes(0, 1) if prior.apart else u
+    return by_tiles(solve, y, prior.side, prior.overlap + reach)

@@ -253,12 +253,12 @@ class FreshCrops:
 
 
 def nearby(objective: Objective, raw: Parameters) -> Array | None:
-    """Where an untied solve begins: at the minimiser of the energy with C = A.
+    """Where an untied solve begins: at the minimiser of the energy with (A + C)/2.
 
     Newton's method on an energy needs no good start. From the data of a potential that is not
     convex, that on G(u) = 0 took a hundred times as many products as from there.
     """
-    return None if raw.tied else objective.loss(replace(raw, C=None)).state.x
+    return None if raw.tied else objective.loss(raw.symmetrised()).state.x
 
 
 def _gradient(objective: Objective, raw: Parameters) -> Evaluation | Exception:

@@ -28,6 +28,8 @@ from refimpl.storage import as_records, first_line, keep, read_kept
 
 FORMAT = "refimpl-model/1"
 
+# ‖G‖ / (λ ‖u‖) where an untied solve begins, of the energy that is near.
+NEAR = 1e-2
 # Between the noise of a model and that of data.
 MOST_SCALE = 1e6
 
@@ -130,7 +132,11 @@ class TrainedModel:
 
         `tol` bounds their relative errors; left out: 1e-4, float32 1e-3.
         """
-        return reconstruct(make_step(self.problem(y, operator)), tol=tol)
+        start = None
+        if not self.theta.tied:
+            near = make_step(self.tie().problem(y, operator))
+            start = reconstruct(near, residual_tol=NEAR * near.tau * near.problem.lam).x
+        return reconstruct(make_step(self.problem(y, operator)), start, tol=tol)
 
     def at(self, noise_level: float) -> "TrainedModel":
         """The model for data of another noise level, in the unit of `value_range`.
@@ -151,6 +157,10 @@ class TrainedModel:
     def untie(self) -> "TrainedModel":
         """The same field, with C = A a parameter of its own (E7), to train from."""
         return replace(self, theta=self.theta.untie())
+
+    def tie(self) -> "TrainedModel":
+        """The energy with (A + C)/2; its minimiser is where the solves of an untied model begin."""
+        return replace(self, theta=self.theta.symmetrised())
 
     def plot(self) -> Any:
         """A matplotlib figure: filters by weight, training curve, a photograph before and after.
