@@ -26,6 +26,8 @@ EIGHT = np.rint(255 * NOISY).astype(np.uint8)
 SIXTEEN = np.rint(65535 * NOISY).astype(np.uint16)
 ALPHA = generator(2).integers(0, 256, EIGHT.shape[:2], np.uint8)
 GREY = np.ascontiguousarray(EIGHT[..., 0])
+PSF = np.outer([1.0, 2, 1], [1, 2, 1]) / 16
+GAPS = generator(4).random((48, 48)) < 0.3
 
 
 def turned(pixels, orientation):
@@ -55,7 +57,7 @@ def folder(tmp_path, monkeypatch):
     cosine_model(noise_level=EPS, provenance={"data": "none", "seed": 0}).save("m.npz")
     cosine_model(3, noise_level=EPS).save("colour.npz")
     (tmp_path / "grey.png").write_bytes(PHOTOS["grey.png"])
-    write_image("psf.tif", np.outer([1.0, 2, 1], [1, 2, 1]) / 16)
+    write_image("psf.tif", PSF)
     write_image("mask.png", generator(3).random(GREY.shape) < 0.2)
     return tmp_path
 
@@ -279,20 +281,47 @@ def test_evaluation_gives_means_and_standard_errors_beside_total_variation(folde
 
 def test_total_variation_has_the_best_weight():
     truth = [PHOTO[None, :48, :48], PHOTO[None, 60:, 30:90]]
-    pairs = list(zip(truth, scores.noisy(truth, EPS, 0)))
+    given = [scores.degraded(u, EPS, generator(n)) for n, u in enumerate(truth)]
 
     def mean(images):
         return np.mean([ri.psnr(u, v) for u, v in zip(images, truth)])
 
-    best = mean(scores.best_total_variation(pairs, EPS))
+    best = mean(scores.best_total_variation(given, truth))
     for factor in (0.7, 0.85, 1, 1.2, 1.4):
-        rule = scores.RULES["denoise"]
-        again = [ri.denoise(y[0], EPS, model="tv") for _, y in pairs] if factor == 1 else None
-        if again is None:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setitem(scores.RULES, "denoise", rule._replace(a=factor * rule.a))
-                again = [ri.denoise(y[0], EPS, model="tv") for _, y in pairs]
-        assert best >= mean(u[None] for u in again) - 0.005
+        others = [some.by(some.total_variation(factor))[0] for some in given]
+        assert best >= mean(others) - 0.005
+
+
+@pytest.mark.parametrize("options", [{"missing": 0.3}, {"missing": GAPS}, {"psf": PSF}])
+def test_evaluation_of_gaps_and_blurs_is_that_of_the_three_functions(options, folder):
+    truth, rng = PHOTO[None, :48, :48], np.random.default_rng(0).spawn(1)[0]
+    given = scores.degraded(truth, 0.05, rng, **options)
+    y, m = given.y[0, 0], ri.load_model("m.npz")
+    if "psf" in options:
+        expected = ri.deconvolve(y, PSF, 0.05, model=m)
+        clean = ri.Convolution(PSF, truth.shape).matvec(truth[None])[0, 0]
+    else:
+        expected = ri.inpaint(y, given.missing, 0.05, model=m)
+        assert given.missing.mean() == pytest.approx(0.3, abs=0.02)
+        clean = np.where(given.missing, 0, truth[0])
+    there = slice(None) if given.missing is None else ~given.missing
+    assert (y - clean)[there].std() == pytest.approx(0.05, rel=0.1)
+    found = evaluate([truth], m, 0.05, **options)
+    assert found.psnr["model"][0] == ri.psnr(expected, truth[0])
+    assert found.psnr["data"] < found.psnr["total variation, best weight"] < 60
+
+
+def test_gaps_and_a_blur_together_are_refused():
+    with pytest.raises(ValueError, match="given missing pixels and a psf, expected one"):
+        evaluate([PHOTO[None]], "tv", 0.1, missing=0.3, psf=PSF)
+
+
+def test_evaluate_takes_missing_pixels_and_a_psf_from_the_command_line(folder, capsys):
+    (folder / "photos").mkdir()
+    write_image("photos/a.png", PHOTO[:32, :32])
+    for options in ("--missing 0.3", "--psf psf.tif"):
+        run(f"evaluate photos --model m.npz --noise-level 0.05 {options}")
+        assert "1 photograph, noise level 0.05" in capsys.readouterr().out
 
 
 def test_deep_pictures_are_not_rounded_to_eight_bits(folder):

@@ -11,7 +11,7 @@ import refimpl as ri
 from refimpl.paper.filters import cosine_filters
 from refimpl.paper.parameters import make_parameters
 from refimpl.paper.potentials import Lorentzian
-from refimpl.restoration import priors, tasks
+from refimpl.restoration import RULES, priors
 from refimpl.restoration.mosaic import CHANGE, mosaic
 from refimpl.training import TrainedModel, library
 from strategies import generator
@@ -53,7 +53,7 @@ def exact(monkeypatch):
     """Solves that end far below what anybody sees."""
     monkeypatch.setattr(priors, "SETTLED", 1e-7)
     for task in CALLS:
-        monkeypatch.setitem(tasks.RULES, task, tasks.RULES[task]._replace(tol=1e-10))
+        monkeypatch.setitem(RULES, task, RULES[task]._replace(tol=1e-10))
 
 
 @pytest.fixture

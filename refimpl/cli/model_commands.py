@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from refimpl.cli.common import FAILED, OK, add_command, input_errors, log_shown, seed_number
-from refimpl.cli.pictures import add_model, add_noise_level
+from refimpl.cli.pictures import add_model, add_noise_level, read_psf
 
 
 def add_model_commands(commands) -> None:
@@ -21,11 +21,15 @@ def add_model_commands(commands) -> None:
     )
     evaluate = add_command(
         commands, "evaluate", run_evaluate,
-        "measure a denoiser on the photographs of a folder, beside total variation",
+        "measure a model on the photographs of a folder, beside total variation",
     )  # fmt: skip
     evaluate.add_argument("folder", type=Path, metavar="DIR", help="png, jpg and tif files")
     add_model(evaluate, "default: tied")
     add_noise_level(evaluate, "default: that of the model")
+    evaluate.add_argument(
+        "--missing", type=float, metavar="PART", help="of the pixels, at random: inpainting"
+    )
+    evaluate.add_argument("--psf", type=Path, metavar="FILE", help="deconvolution, with this blur")
     evaluate.add_argument("--seed", type=seed_number, default=0, help="of the noise (default: 0)")
 
 
@@ -71,7 +75,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
         with input_errors(), log_shown():
             colour = is_of_colour(options.model)
             images = list(photographs(options.folder, colour=colour).values())
-            scores = evaluate(images, options.model, options.noise_level, options.seed)
+            psf = None if options.psf is None else read_psf(options.psf)
+            scores = evaluate(
+                images, options.model, options.noise_level, options.seed,
+                missing=options.missing, psf=psf,
+            )  # fmt: skip
     except (NotConvergedError, BreakdownError) as error:
         print(f"{options.folder}: {error}", file=sys.stderr)
         return FAILED

@@ -110,18 +110,31 @@ def as_floats(pixels):
 
 def _beside(options: argparse.Namespace) -> tuple:
     """What the task takes beside the photograph: nothing, the mask, or the psf."""
-    if options.task == "denoise":
-        return ()
-    path = options.mask if options.task == "inpaint" else options.psf
+    return {
+        "denoise": lambda: (),
+        "inpaint": lambda: (read_mask(options.mask),),
+        "deconvolve": lambda: (read_psf(options.psf),),
+    }[options.task]()
+
+
+def read_mask(path: Path):
+    """True where a picture is white."""
+    return _grey(path) > 0.5
+
+
+def read_psf(path: Path):
+    """The grey values of a picture over their sum."""
+    values = _grey(path)
+    if not values.any():
+        raise ValueError(f"{path}: psf: all its values are 0, expected what a point becomes")
+    return values / values.sum(dtype=float)
+
+
+def _grey(path: Path):
+    """The values (H, W) of a picture without colours."""
     from refimpl.images import read_image
 
     values = as_floats(read_image(path).pixels)
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise ValueError(f"{path}: is in colour, expected grey values; save it as grey")
-        values = values[..., 0]
-    if options.task == "inpaint":
-        return (values > 0.5,)
-    if not values.any():
-        raise ValueError(f"{path}: psf: all its values are 0, expected what a point becomes")
-    return (values / values.sum(dtype=float),)
+    if values.ndim == 3 and (values != values[..., :1]).any():
+        raise ValueError(f"{path}: is in colour, expected grey values; save it as grey")
+    return values[..., 0] if values.ndim == 3 else values

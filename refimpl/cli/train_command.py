@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from refimpl.cli.common import FAILED, INTERRUPTED, OK, add_command, input_errors, seed_number
-from refimpl.cli.pictures import noise_level
+from refimpl.cli.pictures import noise_level, read_psf
 
 # What training takes from the command line as it is, with the type and a word of help.
 NUMBERS = {
@@ -183,15 +183,10 @@ def _operator(options: argparse.Namespace):
         return options.missing
     if options.psf is None:
         raise ValueError("--problem deconvolve: needs --psf FILE, a grey picture of the blur")
-    from refimpl.images import read_image
-    from refimpl.images.pixels import as_unit_floats
     from refimpl.paper.operators import Convolution
     from refimpl.training.crops import OfAnySize
 
-    psf = as_unit_floats(read_image(options.psf).pixels, str(options.psf))
-    if psf.ndim != 2 or not psf.sum() > 0:
-        raise ValueError(f"{options.psf}: expected a grey picture that is not black")
-    return OfAnySize(partial(Convolution, psf / psf.sum()))
+    return OfAnySize(partial(Convolution, read_psf(options.psf)))
 
 
 @contextmanager

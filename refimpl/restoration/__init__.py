@@ -8,11 +8,12 @@ and across in each channel under symmetric boundary, φ(z) = log cosh(χz) / χ,
 |z|. An image is in [0, 1]; one of another scale must be divided by the value of its white first.
 
     tasks      the three functions
+    degraded   what is known of an image, and its restoration
     priors     R by name, file or object, and what of it depends on the noise
     weights    λ of total variation
     accepted   noise levels and psfs
     mosaic     large images in tiles
-    scores     how good a denoiser is on photographs
+    scores     how good a model is on photographs
 
 Not here: data and models of one's own (`refimpl.equilibrium`), training (`refimpl.training`).
 

@@ -1,6 +1,6 @@
-"""How good a denoiser is on photographs: PSNR and SSIM beside the data and total variation.
+"""How good a model is on photographs: PSNR and SSIM beside the data and total variation.
 
-y = u† + ε n (E1),  scores of y, of TV with the one λ that is best for these photographs, of u*
+    y = K u† + ε n (E1),  scores of y, of TV with the λ that is best for these photographs, of u*
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from refimpl.arrays import Array
-from refimpl.images.quality import add_noise, psnr, ssim
-from refimpl.paper.operators import Identity
-from refimpl.restoration.priors import find_prior, smooth_total_variation, trained
-from refimpl.restoration.tasks import restored
-from refimpl.restoration.weights import RULES, roughness
+from refimpl.images.quality import add_noise, check_missing, psnr, ssim
+from refimpl.paper.operators import Convolution
+from refimpl.paper.operators.pointwise import random_mask
+from refimpl.restoration.accepted import accepted_psf
+from refimpl.restoration.degraded import Degraded, blurred, incomplete, noisy
+from refimpl.restoration.priors import find_prior
 from refimpl.training import TrainedModel
 
 # λ is a power of this times that of the rule.
@@ -51,8 +52,11 @@ def evaluate(
     model: str | Path | TrainedModel | None = None,
     noise_level: float | None = None,
     seed: int = 0,
+    *,
+    missing: float | Array | None = None,
+    psf: Array | None = None,
 ) -> Scores:
-    """Scores of a model on photographs with noise.
+    """Scores of a model on photographs with noise, without some of their pixels, or blurred.
 
     Parameters
     ----------
@@ -63,26 +67,38 @@ def evaluate(
         ε, where white is 1; left out: that for which the model was trained, of total variation
         25/255.
     seed : int
-        Of the noise; each photograph has a stream of its own.
+        Of noise and missing pixels; each photograph has a stream of its own.
+    missing : float or array (H, W) of bool, optional
+        The part of the pixels that are missing at random, or where they are.
+    psf : array (h, w), optional
+        By which the photographs are blurred.
 
     Returns
     -------
     Scores
-        Of "data", "total variation" with its best weight, and "model". Nothing is clipped.
+        Of "data" (missing pixels being the nearest that are there), "total variation" with the
+        multiple of its rule's weight that is best, and "model". Nothing is clipped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what `denoise`, `inpaint` and `deconvolve` refuse.
     """
     guess = 25 / 255 if noise_level is None else noise_level
     found = find_prior(model, photographs[0].shape[0], guess)
     if noise_level is None and found is not None:
         noise_level = found.unit_noise_level
     level = guess if noise_level is None else noise_level
-    data = list(zip(photographs, noisy(photographs, level, seed), strict=True))
+    rngs = np.random.default_rng(seed).spawn(len(photographs))
+    data = [
+        degraded(u, level, rng, missing, psf) for u, rng in zip(photographs, rngs, strict=True)
+    ]
     images = {
-        "data": [y for _, y in data],
-        "total variation, best weight": best_total_variation(data, level),
+        "data": [_as_given(some) for some in data],
+        "total variation, best weight": best_total_variation(data, photographs),
     }
     if found is not None:
-        prior = trained(found, "denoise", level)
-        images["model"] = [restored("denoise", prior, y[None], _identity)[0] for _, y in data]
+        images["model"] = [some.restored(found)[0] for some in data]
     pairs = {name: list(zip(found, photographs)) for name, found in images.items()}
     return Scores(
         level,
@@ -91,14 +107,30 @@ def evaluate(
     )
 
 
-def noisy(photographs: list[Array], noise_level: float, seed: int) -> list[Array]:
-    """y = u† + ε n (E1), with a stream of noise for each photograph."""
-    streams = np.random.default_rng(seed).spawn(len(photographs))
-    return [add_noise(u, noise_level, rng) for u, rng in zip(photographs, streams, strict=True)]
+def degraded(
+    u: Array, noise_level: float, rng: np.random.Generator,
+    missing: float | Array | None = None, psf: Array | None = None,
+) -> Degraded:  # fmt: skip
+    """y = K u + ε n (E1) of a photograph u, with K as `evaluate` takes it."""
+    if missing is not None and psf is not None:
+        raise ValueError("given missing pixels and a psf, expected one of the two")
+    if psf is not None:
+        kernel = accepted_psf(psf, u.shape[1:])
+        y = add_noise(Convolution(kernel, u.shape).matvec(u[None]), noise_level, rng)
+        return blurred(y, kernel, noise_level)
+    y = add_noise(u[None], noise_level, rng)
+    if missing is None:
+        return noisy(y, noise_level)
+    if np.ndim(missing) == 0:
+        missing = ~random_mask(u.shape[1:], missing, rng)
+    missing = check_missing(missing, u.shape[1:])
+    return incomplete(np.where(missing, 0, y), missing, noise_level)
 
 
-def _identity(shape: tuple[int, int, int], place: tuple[slice, slice]) -> Identity:
-    return Identity(shape)
+def _as_given(data: Degraded) -> Array:
+    """The data, missing pixels being the nearest that are there."""
+    whole = (slice(None), slice(None))
+    return (data.y if data.start is None else data.start(data.y, whole))[0]
 
 
 def _ssim(u: Array, truth: Array) -> float:
@@ -107,20 +139,15 @@ def _ssim(u: Array, truth: Array) -> float:
     return ssim(u, truth, channel_axis=0, window=side) if side > 2 else np.nan
 
 
-def best_total_variation(data: list[tuple[Array, Array]], noise_level: float) -> list[Array]:
+def best_total_variation(data: list[Degraded], photographs: list[Array]) -> list[Array]:
     """Results of total variation, λ the multiple of the rule's for which the mean PSNR is best."""
-    rule, found = RULES["denoise"], {}
-    ruled = [rule.lam(noise_level, roughness(y[None], noise_level)) for _, y in data]
+    found = {}
 
     def score(power: int) -> float:
         """Mean PSNR with a multiple of λ."""
         if power not in found:
-            images = []
-            for (_, y), lam in zip(data, ruled, strict=True):
-                prior = smooth_total_variation(rule, WEIGHT**power * lam)
-                images.append(restored("denoise", prior, y[None], _identity)[0])
-            pairs = zip(images, (truth for truth, _ in data))
-            found[power] = np.mean([psnr(*pair) for pair in pairs]), images
+            images = [some.by(some.total_variation(WEIGHT**power))[0] for some in data]
+            found[power] = np.mean([psnr(*pair) for pair in zip(images, photographs)]), images
         return found[power][0]
 
     power = 0

@@ -1,34 +1,12 @@
-"""Denoising, inpainting and deconvolution of one image."""
-
-import logging
-from collections.abc import Callable
-from pathlib import Path
+"""Denoising, inpainting and deconvolution of one image, by name of what is wrong with it."""
 
 import numpy as np
-import scipy.fft
-import scipy.ndimage
 
 from refimpl.arrays import Array, as_finite
-from refimpl.engine import Step
-from refimpl.equilibrium import reconstruct
 from refimpl.images.pixels import as_batch_of_images
 from refimpl.images.quality import check_missing
-from refimpl.images.sets import UNIT_RANGE, rescale
-from refimpl.paper.operators import Convolution, Identity, LinearOperator, Mask
 from refimpl.restoration.accepted import accepted_noise, accepted_psf
-from refimpl.restoration.mosaic import by_tiles
-from refimpl.restoration.priors import Prior, find_prior, smooth_total_variation, trained
-from refimpl.restoration.weights import RULES, roughness
-from refimpl.results import NotConvergedError, SolverResult
-from refimpl.training import TrainedModel
-
-# Sides of a psf that tiles overlap by besides.
-BLURS = 3
-# Of Newton's method: photographs take 5 to 20, white noise with a fifth missing up to 114.
-ITERATIONS = 500
-
-Model = str | Path | TrainedModel | None
-Place = tuple[slice, slice]
+from refimpl.restoration.degraded import Model, blurred, incomplete, noisy
 
 
 def denoise(
@@ -75,9 +53,7 @@ def denoise(
     Large images are solved in tiles that overlap, which changes no pixel by more than 1e-3.
     """
     y, restore = as_batch_of_images(image, channel_axis)
-    noise_level = accepted_noise(y, noise_level)
-    prior = _prior("denoise", model, y, noise_level)
-    return restore(restored("denoise", prior, y, lambda shape, place: Identity(shape)))
+    return restore(noisy(y, accepted_noise(y, noise_level)).restored(model))
 
 
 def inpaint(
@@ -123,20 +99,7 @@ def inpaint(
         )
     y = as_finite(np.where(missing, 0, y), "image (where it is not missing)")
     noise_level = accepted_noise(y, noise_level, missing)
-    prior = _prior("inpaint", model, y, noise_level, missing)
-    # A tile reaches beyond the largest gap.
-    gap = int(np.ceil(scipy.ndimage.distance_transform_edt(missing).max()))
-
-    def mask(shape: tuple[int, int, int], place: Place) -> Mask:
-        return Mask(~missing[place], shape)
-
-    def start(part: Array, place: Place) -> Array:
-        """Each missing pixel is first the nearest that is there."""
-        edt = scipy.ndimage.distance_transform_edt
-        _, nearest = edt(missing[place], return_indices=True)
-        return part[:, :, *nearest]
-
-    return restore(restored("inpaint", prior, y, mask, start, reach=gap))
+    return restore(incomplete(y, missing, noise_level).restored(model))
 
 
 def deconvolve(
@@ -171,68 +134,4 @@ def deconvolve(
     y, restore = as_batch_of_images(image, channel_axis)
     kernel = accepted_psf(psf, y.shape[2:])
     noise_level = accepted_noise(y, noise_level)
-    prior = _prior("deconvolve", model, y, noise_level, blur=float(np.sum(kernel**2)))
-
-    def blur(shape: tuple[int, int, int], place: Place) -> Convolution:
-        return Convolution(kernel, shape)
-
-    return restore(restored("deconvolve", prior, y, blur, reach=BLURS * max(kernel.shape)))
-
-
-def _prior(
-    task: str,
-    model: Model,
-    y: Array,
-    noise_level: float,
-    missing: Array | None = None,
-    blur: float = 1.0,
-) -> Prior:
-    """R for the image, as `model` says."""
-    found = find_prior(model, y.shape[1], noise_level)
-    if found is not None:
-        logging.getLogger("refimpl").info("%s with %r", task, found)
-        return trained(found, task, noise_level)
-    rule = RULES[task]
-    return smooth_total_variation(
-        rule, rule.lam(noise_level, roughness(y, noise_level, missing), blur)
-    )
-
-
-def restored(
-    task: str,
-    prior: Prior,
-    y: Array,
-    operator: Callable[[tuple[int, int, int], Place], LinearOperator],
-    start: Callable[[Array, Place], Array] | None = None,
-    reach: int = 0,
-) -> Array:
-    """u*, computed in float64, tile by tile where the image is large.
-
-    `operator` makes K for images of a shape at a place, `start` the start from the data there.
-    """
-    low, high = prior.value_range
-
-    def found(step: Step, first: Array) -> SolverResult:
-        return reconstruct(
-            step, first, residual_tol=prior.residual_tol(step), max_iterations=ITERATIONS
-        )
-
-    def solve(place: Place) -> Array:
-        part = y[:, :, *place].astype(np.float64)
-        if prior.apart:
-            part = scipy.fft.dct(part, axis=1, norm="ortho").swapaxes(0, 1)
-        K = operator(part.shape[1:], place)
-        first = rescale(part if start is None else start(part, place), UNIT_RANGE, (low, high))
-        offset = low * K.matvec(np.ones_like(part[:1]))
-        data = offset + (high - low) * part
-        if prior.near is not None:
-            first = found(prior.near(K, data), first).x
-        star = found(prior.step(K, data), first)
-        if not star.all_converged:
-            raise NotConvergedError(
-                f"{task}: {star.message}; pass a larger noise_level, which makes the problem easier"
-            )
-        u = rescale(star.x, (low, high), UNIT_RANGE)
-        return scipy.fft.idct(u.swapaxes(0, 1), axis=1, norm="ortho") if prior.apart else u
-
-    return by_tiles(solve, y, prior.side, prior.overlap + reach)
+    return restore(blurred(y, kernel, noise_level).restored(model))
