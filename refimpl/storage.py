@@ -167,10 +167,10 @@ def first_line(error: BaseException) -> str:
     return said(error).splitlines()[0]
 
 
-def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: dict[str, np.ndarray], compressed: bool = False) -> bytes:
     """The content of an npz file."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    buffer, write = io.BytesIO(), np.savez_compressed if compressed else np.savez
+    write(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -184,9 +184,13 @@ def decoded(text: np.ndarray) -> Any:
     return parse_json(text.tobytes())
 
 
-def keep(path: Path | str, format: str, text: dict, arrays: dict[str, np.ndarray]) -> None:
+def keep(
+    path: Path | str, format: str, text: dict, arrays: dict[str, np.ndarray],
+    compressed: bool = False,
+) -> None:  # fmt: skip
     """Write one of `KINDS`: arrays, and values in JSON, in one npz file, whole or not at all."""
-    write_file(path, npz_bytes({**arrays, "text": encoded({"format": format, **text})}))
+    content = {**arrays, "text": encoded({"format": format, **text})}
+    write_file(path, npz_bytes(content, compressed))
 
 
 @contextlib.contextmanager

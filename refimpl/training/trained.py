@@ -189,7 +189,7 @@ class TrainedModel:
             "potential_parameters": asdict(self.potential),
             **{name: getattr(self, name) for name in STATED},
         }
-        keep(path, FORMAT, text, dict(self.theta.items()))
+        keep(path, FORMAT, text, dict(self.theta.items()), compressed=True)
 
 
 STATED = ("boundary", "lam", "noise_level", "value_range", "records", "ended", "provenance")
