@@ -191,3 +191,14 @@ def test_options_of_an_automatic_solve_are_those_of_its_choices(tied):
     assert second.settings["restart"] == 7 and second.settings["x0"] is g
     dense = make(tied=tied, analysis="dense").step
     assert reconstruct(dense, options={"memory": 2}).all_converged
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("analysis", ["convolution", "dense"])
+def test_products_are_limited_in_newtons_method_alone(tied, analysis):
+    made, name = make(tied=tied, analysis=analysis), "newton" if tied else "newton_krylov"
+    attempts = automatic.forward_attempts(made.step, {"max_products": 1, "max_iterations": 50})
+    settings = {a.method: a.settings for a in attempts}
+    assert settings[name]["max_products"] == 1 and "max_products" not in settings["anderson"]
+    assert all(some["max_iterations"] == 50 for some in settings.values())
+    assert reconstruct(made.step, options={"max_products": 400}).all_converged

@@ -64,15 +64,20 @@ def tried(attempts: Sequence[Attempt], run: Callable[[Attempt], SolverResult]) -
 def forward_attempts(step: Step, given: dict[str, Any]) -> tuple[Attempt, Attempt]:
     """What "auto" tries for u = T(u), with the user's settings.
 
-    The second takes of them `max_iterations` and, if it is one of Newton's, the preconditioner.
+    The second takes of them `max_iterations` and, if it is one of Newton's, the preconditioner;
+    `max_products` is for Newton's.
     """
     newton = "newton" if isinstance(step, TiedStep) else "newton_krylov"
     preconditioner = {"preconditioner": given.get("preconditioner") or choose_preconditioner(step)}
-    limit = {name: given[name] for name in ("max_iterations",) if name in given}
+    limits = {name: given[name] for name in ("max_iterations", "max_products") if name in given}
+    others = {name: value for name, value in given.items() if name != "max_products"}
     if is_known(step.problem.bank, (DenseBank,)):
-        return Attempt("anderson", given | preconditioner), Attempt(newton, preconditioner | limit)
-    second = Attempt("anderson", {"memory": FALLBACK, **limit})
-    return Attempt(newton, given | preconditioner), second
+        first = Attempt("anderson", others | preconditioner)
+        return first, Attempt(newton, limits | preconditioner)
+    limits.pop("max_products", None)
+    return Attempt(newton, given | preconditioner), Attempt(
+        "anderson", {"memory": FALLBACK, **limits}
+    )
 
 
 def adjoint_attempts(step: Step, given: dict[str, Any]) -> tuple[Attempt, Attempt]:

@@ -119,8 +119,9 @@ class Experiment:
 
 ANDERSON = {"memory": 5, "ridge": 1e-4}
 # Good solves take 5 to 15 Newton steps and up to 80 products; what takes far more has failed.
-DENSE = SolverSettings("auto", "auto", 1e-6, 1e-3, 30, 300)
-CONVOLUTIONAL = SolverSettings("auto", "auto", 1e-8, 1e-3, 30, 300)
+ENOUGH = {"max_products": 400}
+DENSE = SolverSettings("auto", "auto", 1e-6, 1e-3, 30, 300, forward_options=ENOUGH)
+CONVOLUTIONAL = SolverSettings("auto", "auto", 1e-8, 1e-3, 30, 300, forward_options=ENOUGH)
 TRAINED = ("A", "C", "b", "weights")
 
 

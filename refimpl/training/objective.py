@@ -17,7 +17,6 @@ from refimpl.engine import Step, StepLinearization
 from refimpl.equilibrium.adjoint import KRYLOV, solve_adjoint
 from refimpl.equilibrium.state import reconstruct
 from refimpl.paper.loss import squared_loss, squared_loss_gradient
-from refimpl.paper.operators import FilterBank
 from refimpl.paper.parameters import Parameters
 from refimpl.results import BreakdownError, NotConvergedError, SolverResult
 from refimpl.training.model import Model
@@ -26,7 +25,7 @@ from refimpl.training.model import Model
 FAILURES = (NotConvergedError, BreakdownError)
 # δ of adjoint systems that cannot be solved as they are.
 DAMPING = 1e-3
-# Methods that begin with Newton's for filter banks, and so count products.
+# Methods that are or have one of Newton's, which count products.
 NEWTON = ("auto", "newton", "newton_krylov")
 
 
@@ -174,8 +173,7 @@ class Objective:
     def limited(self, limits: dict[str, int]) -> "Objective":
         """The objective whose solves take at most what `limits` of `refimpl.training.curve` say."""
         s, options = self.solvers, dict(self.solvers.forward_options)
-        filters = isinstance(self.model.bank, FilterBank)
-        if filters and s.forward in NEWTON and "forward_products" in limits:
+        if s.forward in NEWTON and "forward_products" in limits:
             options["max_products"] = limits["forward_products"]
         return replace(self, solvers=replace(
             s, forward_options=options,
