@@ -235,9 +235,7 @@ class FreshCrops:
             number = len(objective.truth)
             start = None if states is None else states[first : first + number]
             try:
-                given = raw.astype(objective.truth.dtype)
-                start = nearby(objective, given) if start is None else start
-                evaluation = objective.loss(given, start)
+                evaluation = objective.loss(raw.astype(objective.truth.dtype), start)
             except FAILURES:
                 return None
             u, first = evaluation.state.x, first + number
@@ -252,20 +250,10 @@ class FreshCrops:
         return float(np.mean(losses)), float(np.mean(qualities)), states
 
 
-def nearby(objective: Objective, raw: Parameters) -> Array | None:
-    """Where an untied solve begins: at the minimiser of the energy with (A + C)/2.
-
-    Newton's method on an energy needs no good start. From the data of a potential that is not
-    convex, that on G(u) = 0 took a hundred times as many products as from there.
-    """
-    return None if raw.tied else objective.loss(raw.symmetrised()).state.x
-
-
 def _gradient(objective: Objective, raw: Parameters) -> Evaluation | Exception:
     """Loss and gradient, in float64, or why there are none."""
     try:
-        raw = raw.astype(objective.truth.dtype)
-        found = objective.gradient(raw, nearby(objective, raw))
+        found = objective.gradient(raw.astype(objective.truth.dtype))
         return found._replace(gradient=found.gradient.astype(np.float64))
     except FAILURES as error:
         return error
