@@ -48,5 +48,6 @@ def reconstructed(
     }
     for method, path in trained.items():
         _, test = objectives(experiment, setup, tied=method == "bilevel")
-        pictures[method] = test.loss(load_run(path).parameters).state.x
+        theta = load_run(path).parameters
+        pictures[method] = test.loss(theta, test.nearby(theta)).state.x
     return pictures

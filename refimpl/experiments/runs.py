@@ -249,7 +249,8 @@ def run_total_variation(experiment: Experiment) -> Run:
 
 def _measured(experiment, method: str, result: Trained, setup: Setup, test: Objective) -> Run:
     """What a run leaves: its settings and records, and the test images reconstructed."""
-    state = test.loss(result.parameters).state
+    theta = result.parameters
+    state = test.loss(theta, test.nearby(theta)).state
     value_range = setup.images.value_range
     quality = (measure(state.x, setup.images.test, value_range) for measure in (psnr, ssim))
     settings = {

@@ -235,7 +235,10 @@ class FreshCrops:
             number = len(objective.truth)
             start = None if states is None else states[first : first + number]
             try:
-                evaluation = objective.loss(raw.astype(objective.truth.dtype), start)
+                given = raw.astype(objective.truth.dtype)
+                evaluation = objective.loss(
+                    given, objective.nearby(given) if start is None else start
+                )
             except FAILURES:
                 return None
             u, first = evaluation.state.x, first + number
@@ -253,7 +256,8 @@ class FreshCrops:
 def _gradient(objective: Objective, raw: Parameters) -> Evaluation | Exception:
     """Loss and gradient, in float64, or why there are none."""
     try:
-        found = objective.gradient(raw.astype(objective.truth.dtype))
+        raw = raw.astype(objective.truth.dtype)
+        found = objective.gradient(raw, objective.nearby(raw))
         return found._replace(gradient=found.gradient.astype(np.float64))
     except FAILURES as error:
         return error

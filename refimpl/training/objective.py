@@ -122,12 +122,12 @@ class Objective:
             )
 
     def loss(self, raw: Parameters, u0: Array | None = None) -> Evaluation:
-        """ℓ at θ̂ = `raw`, the reconstruction started at `u0`; left out: at the data or `nearby`."""
-        state = self._solve(self.model.step(raw, self.y), self.nearby(raw) if u0 is None else u0)
+        """ℓ at θ̂ = `raw`, the reconstruction started at `u0`; left out: at the data."""
+        state = self._solve(self.model.step(raw, self.y), u0)
         return Evaluation(squared_loss(state.x, self.truth), state)
 
     def nearby(self, raw: Parameters) -> Array | None:
-        """Where an untied solve begins: at the minimiser of the energy with (A + C)/2.
+        """Where an untied solve had better begin: at the minimiser of the energy with (A + C)/2.
 
         Newton's method on an energy needs no good start. From the data of a potential that is not
         convex, that on G(u) = 0 took a hundred times as many products as from there.
@@ -138,9 +138,9 @@ class Objective:
             return self.loss(raw.symmetrised()).state.x
 
     def settled(self, raw: Parameters, u0: Array | None = None) -> Evaluation | None:
-        """`loss`, or None where some image has no fixed point."""
+        """`loss`, from `nearby` if `u0` is left out; None where some image has no fixed point."""
         try:
-            found = self.loss(raw, u0)
+            found = self.loss(raw, self.nearby(raw) if u0 is None else u0)
         except FAILURES:
             return None
         return found if found.state.all_converged else None
@@ -162,7 +162,7 @@ class Objective:
         An image without a state is linearised at the truth, where ∇ℓ = 0.
         """
         step = self.model.step(raw, self.y)
-        state = self._solve(step, self.nearby(raw) if u0 is None else u0)
+        state = self._solve(step, u0)
         self._require(state, "the forward solve")
         u = np.where(per_image(state.converged, self.truth), state.x, self.truth)
         slope, lin = squared_loss_gradient(u, self.truth), step.linearize(u)
