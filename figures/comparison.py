@@ -14,41 +14,49 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy.ndimage
 from PIL import Image, ImageDraw
 
+from figures.workers import end_with_parent
 from refimpl.images import photographs, psnr, ssim
 from refimpl.restoration.degraded import Degraded
 from refimpl.restoration.scores import best_total_variation, degraded
 
 TEXT = "The quick brown fox jumps over the lazy dog. "
 MOTION = np.ones((1, 11)) / 11
+TOTAL_VARIATION = "total variation"
 
 
 class Setting(NamedTuple):
     """What happens to a photograph; ε of 255."""
 
     level: float
-    missing: str | None = None
+    missing: float | Callable[[tuple[int, int]], np.ndarray] | None = None
     psf: np.ndarray | None = None
+
+    @property
+    def task(self) -> str:
+        """The function of `refimpl.restoration` that is meant."""
+        if self.psf is not None:
+            return "deconvolve"
+        return "denoise" if self.missing is None else "inpaint"
 
     def data(self, u: np.ndarray, seed: int) -> Degraded:
         """y of a photograph (1, H, W)."""
-        missing = {None: lambda: None, "30 %": lambda: 0.3, "text": lambda: text(u.shape[1:])}
-        rng = np.random.default_rng(seed)
-        return degraded(u, self.level / 255, rng, missing[self.missing](), self.psf)
+        missing = self.missing(u.shape[1:]) if callable(self.missing) else self.missing
+        return degraded(u, self.level / 255, np.random.default_rng(seed), missing, self.psf)
 
 
 def gaussian(sigma: float) -> np.ndarray:
-    """A Gaussian psf up to 3 σ."""
-    x = np.arange(-int(3 * sigma), int(3 * sigma) + 1)
-    k = np.exp(-(x**2) / (2 * sigma**2))
-    return np.outer(k, k) / k.sum() ** 2
+    """A Gaussian psf up to 3 σ: what its filter makes of a point."""
+    radius = int(3 * sigma)
+    point = np.pad([[1.0]], radius)
+    return scipy.ndimage.gaussian_filter(point, sigma, radius=radius)
 
 
 def text(size: tuple[int, int]) -> np.ndarray:
@@ -63,8 +71,8 @@ SETTINGS = {
     "noise 15": Setting(15),
     "noise 25": Setting(25),
     "noise 50": Setting(50),
-    "30 % missing, noise 5": Setting(5, missing="30 %"),
-    "text, noise 5": Setting(5, missing="text"),
+    "30 % missing, noise 5": Setting(5, missing=0.3),
+    "text, noise 5": Setting(5, missing=text),
     "motion 11, noise 2.55": Setting(2.55, psf=MOTION),
     "Gaussian 1.6, noise 2.55": Setting(2.55, psf=gaussian(1.6)),
 }
@@ -93,7 +101,7 @@ def bm3d_deblurring(data: Degraded) -> np.ndarray:
     from bm3d import bm3d_deblurring
 
     y, psf = data.y[0, 0], data.operator(data.y.shape[1:], ()).kernel
-    mirrored = np.block([[y, y[:, ::-1]], [y[::-1], y[::-1, ::-1]]])
+    mirrored = np.pad(y, [(0, side) for side in y.shape], "symmetric")
     return bm3d_deblurring(mirrored, data.noise_level, psf)[: y.shape[0], : y.shape[1]]
 
 
@@ -111,34 +119,16 @@ OTHERS = {
 }
 
 
-def as_given(data: Degraded) -> np.ndarray:
-    """The data, missing pixels being the nearest that are there."""
-    everywhere = (slice(None), slice(None))
-    return (data.y if data.start is None else data.start(data.y, everywhere))[0, 0]
-
-
-@cache
-def truth(folder: Path, number: int) -> list[np.ndarray]:
-    """The last photographs of a folder by name."""
-    return list(photographs(folder).values())[-number:]
-
-
-def row(folder: Path, number: int, setting: str, method: str) -> dict[str, float]:
-    """Scores, time and memory of one method."""
-    images = truth(folder, number)
+def row(images: list[np.ndarray], setting: str, method: str) -> dict[str, float]:
+    """Scores, time and memory of one method on photographs (1, H, W)."""
     data = [SETTINGS[setting].data(u, seed) for seed, u in enumerate(images)]
-    if method == "total variation":
-        found = [u[0] for u in best_total_variation(data, images)]
-        solve: Method = lambda some: some.by(some.total_variation())  # noqa: E731
-    else:
-        solve, found = method_of(method, data[0].task), []
-    seconds = []
+    solve, found, seconds = method_of(method, data[0].task), [], []
     for some in data:
         begin = time.perf_counter()
-        u = solve(some)
+        found.append(solve(some))
         seconds.append(time.perf_counter() - begin)
-        if method != "total variation":
-            found.append(u)
+    if method == TOTAL_VARIATION:
+        found = [u[0] for u in best_total_variation(data, images)]
     pairs = [(u, x[0]) for u, x in zip(found, images, strict=True)]
     return {
         "PSNR": float(np.mean([psnr(*pair) for pair in pairs])),
@@ -151,7 +141,9 @@ def row(folder: Path, number: int, setting: str, method: str) -> dict[str, float
 def method_of(name: str, task: str) -> Method:
     """The function of data (1, 1, H, W) that a row is about."""
     if name == "data":
-        return as_given
+        return lambda data: data.as_given[0, 0]
+    if name == TOTAL_VARIATION:
+        return lambda data: data.by(data.total_variation())[0, 0]
     if name in OTHERS[task]:
         return OTHERS[task][name]
     return lambda data: data.restored(name)[0, 0]
@@ -160,23 +152,23 @@ def method_of(name: str, task: str) -> Method:
 def names(task: str, models: list[str]) -> list[str]:
     """The rows of a setting."""
     others = [name for name in OTHERS[task] if name != "BM3D" or find_spec("bm3d")]
-    return ["data", "total variation", *others, *models]
+    return ["data", TOTAL_VARIATION, *others, *models]
 
 
-def rows(folder: Path, number: int, models: list[str]) -> Iterator[str]:
+def rows(images: list[np.ndarray], models: list[str]) -> Iterator[str]:
     """The lines of the table, in Markdown."""
-    yield f"| {number} photographs | method | PSNR | SSIM | s | MB |"
+    yield f"| {len(images)} photographs | method | PSNR | SSIM | s | MB |"
     yield "|---|---|---|---|---|---|"
-    first = truth(folder, number)[0]
-    for setting, what in SETTINGS.items():
-        for method in names(what.data(first, 0).task, models):
-            # A process for each row, so that memory is its own.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                r = pool.submit(partial(row, folder, number, setting, method)).result()
-            yield (
-                f"| {setting} | {method} | {r['PSNR']:.2f} | {r['SSIM']:.4f} | {r['s']:.2g} "
-                f"| {r['MB']:.0f} |"
-            )
+    # A process for each row, so that memory is its own.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, end_with_parent, max_tasks_per_child=1) as pool:
+        for setting, what in SETTINGS.items():
+            for method in names(what.task, models):
+                r = pool.submit(row, images, setting, method).result()
+                yield (
+                    f"| {setting} | {method} | {r['PSNR']:.2f} | {r['SSIM']:.4f} | {r['s']:.2g} "
+                    f"| {r['MB']:.0f} |"
+                )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,7 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-n", "--number", type=int, default=8, help="photographs (default: 8)")
     parser.add_argument("--models", nargs="+", default=["tied-25"], metavar="M")
     options = parser.parse_args(arguments)
-    for line in rows(options.folder, options.number, options.models):
+    images = list(photographs(options.folder).values())[-options.number :]
+    for line in rows(images, options.models):
         print(line, flush=True)
     return 0
 

@@ -4,29 +4,28 @@ import numpy as np
 import pytest
 from test_priors import PHOTO, cosine_model
 
-import refimpl as ri
 from figures import comparison
 
-SIZE = 32
+SIZE, EPS = 32, np.finfo(float).eps
+
+
+PHOTOS = [PHOTO[None, top : top + SIZE, 30 : 30 + SIZE] for top in (0, 40)]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Two photographs and a model."""
-    for n in range(2):
-        u = PHOTO[40 * n : 40 * n + SIZE, 30 : 30 + SIZE]
-        ri.images.write_image(tmp_path / f"{n}.png", u)
-    cosine_model(noise_level=25 / 255).save(tmp_path / "m.npz")
-    return tmp_path
+def model(tmp_path):
+    """The file of a model."""
+    path = tmp_path / "m.npz"
+    cosine_model(noise_level=25 / 255).save(path)
+    return str(path)
 
 
 @pytest.mark.parametrize("setting", comparison.SETTINGS)
-def test_every_method_has_a_row_and_is_better_than_the_data(setting, folder):
-    model, what = str(folder / "m.npz"), comparison.SETTINGS[setting]
-    u = comparison.truth(folder, 2)[0]
-    task = what.data(u, 0).task
+def test_every_method_has_a_row_and_is_better_than_the_data(setting, model):
+    task = comparison.SETTINGS[setting].task
+    assert comparison.SETTINGS[setting].data(PHOTOS[0], 0).task == task
     found = {
-        name: comparison.row(folder, 2, setting, name) for name in comparison.names(task, [model])
+        name: comparison.row(PHOTOS, setting, name) for name in comparison.names(task, [model])
     }
     assert {"data", "total variation", model} <= set(found)
     best = max(row["PSNR"] for name, row in found.items() if name != "data")
@@ -35,12 +34,21 @@ def test_every_method_has_a_row_and_is_better_than_the_data(setting, folder):
 
 
 def test_data_are_those_of_the_setting():
-    u = PHOTO[None, :SIZE, :SIZE]
-    given = comparison.SETTINGS["30 % missing, noise 5"].data(u, 0)
-    assert given.missing.mean() == pytest.approx(0.3, abs=1e-3) and given.noise_level == 5 / 255
+    given = comparison.SETTINGS["30 % missing, noise 5"].data(PHOTOS[0], 0)
+    assert given.missing.sum() == round(0.3 * SIZE**2) and given.noise_level == 5 / 255
     page = comparison.text((60, 80))
     assert 0.05 < page.mean() < 0.4 and page.shape == (60, 80)
-    psf = comparison.gaussian(1.6)
-    assert psf.sum() == pytest.approx(1) and psf.shape == (9, 9)
-    x = np.arange(-4, 5)
-    assert (psf.sum(0) * x**2).sum() == pytest.approx(1.6**2, rel=0.1)  # cut off at 2.5 σ
+    k = np.exp(-(np.arange(-4, 5) ** 2) / (2 * 1.6**2))
+    expected = np.outer(k, k) / k.sum() ** 2
+    # Two sums of nine terms each, in another order.
+    assert np.abs(comparison.gaussian(1.6) - expected).max() <= 18 * EPS * expected.max()
+
+
+def test_each_row_of_the_table_is_measured_in_a_process_of_its_own(model, monkeypatch):
+    monkeypatch.setattr(comparison, "SETTINGS", {"noise 25": comparison.SETTINGS["noise 25"]})
+    monkeypatch.setattr(comparison, "OTHERS", {"denoise": {}})
+    head, _, *rows = comparison.rows(PHOTOS, [model])
+    assert head.startswith("| 2 photographs | method | PSNR")
+    expected = [comparison.row(PHOTOS, "noise 25", name) for name in ("data", model)]
+    for line, one in zip((rows[0], rows[-1]), expected, strict=True):
+        assert f"| {one['PSNR']:.2f} | {one['SSIM']:.4f} |" in line

@@ -75,10 +75,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
         with input_errors(), log_shown():
             colour = is_of_colour(options.model)
             images = list(photographs(options.folder, colour=colour).values())
-            psf = None if options.psf is None else read_psf(options.psf)
             scores = evaluate(
                 images, options.model, options.noise_level, options.seed,
-                missing=options.missing, psf=psf,
+                missing=options.missing, psf=options.psf and read_psf(options.psf),
             )  # fmt: skip
     except (NotConvergedError, BreakdownError) as error:
         print(f"{options.folder}: {error}", file=sys.stderr)

@@ -110,11 +110,9 @@ def as_floats(pixels):
 
 def _beside(options: argparse.Namespace) -> tuple:
     """What the task takes beside the photograph: nothing, the mask, or the psf."""
-    return {
-        "denoise": lambda: (),
-        "inpaint": lambda: (read_mask(options.mask),),
-        "deconvolve": lambda: (read_psf(options.psf),),
-    }[options.task]()
+    if options.task == "inpaint":
+        return (read_mask(options.mask),)
+    return (read_psf(options.psf),) if options.task == "deconvolve" else ()
 
 
 def read_mask(path: Path):

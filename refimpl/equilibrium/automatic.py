@@ -69,15 +69,14 @@ def forward_attempts(step: Step, given: dict[str, Any]) -> tuple[Attempt, Attemp
     """
     newton = "newton" if isinstance(step, TiedStep) else "newton_krylov"
     preconditioner = {"preconditioner": given.get("preconditioner") or choose_preconditioner(step)}
-    limits = {name: given[name] for name in ("max_iterations", "max_products") if name in given}
-    others = {name: value for name, value in given.items() if name != "max_products"}
+    limit = {name: given[name] for name in ("max_iterations",) if name in given}
+    products = {name: given[name] for name in ("max_products",) if name in given}
     if is_known(step.problem.bank, (DenseBank,)):
+        others = {name: value for name, value in given.items() if name not in products}
         first = Attempt("anderson", others | preconditioner)
-        return first, Attempt(newton, limits | preconditioner)
-    limits.pop("max_products", None)
-    return Attempt(newton, given | preconditioner), Attempt(
-        "anderson", {"memory": FALLBACK, **limits}
-    )
+        return first, Attempt(newton, limit | products | preconditioner)
+    second = Attempt("anderson", {"memory": FALLBACK, **limit})
+    return Attempt(newton, given | preconditioner), second
 
 
 def adjoint_attempts(step: Step, given: dict[str, Any]) -> tuple[Attempt, Attempt]:

@@ -8,6 +8,7 @@ Not here: R (`refimpl.restoration.priors`), and what users may pass (`refimpl.re
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,9 +77,17 @@ class Degraded(NamedTuple):
         """Total variation, λ a multiple of what the rule says for this image."""
         rule = RULES[self.task]
         rough = roughness(self.y, self.noise_level, self.missing)
-        return smooth_total_variation(
-            rule, factor * rule.lam(self.noise_level, rough, self.blur)
-        )
+        lam = rule.lam(self.noise_level, rough, self.blur)
+        return smooth_total_variation(rule, factor * lam)
+
+    @property
+    def as_given(self) -> Array:
+        """y, missing pixels being what they are first taken for."""
+        return self.first(self.y, (slice(None), slice(None)))
+
+    def first(self, part: Array, place: Place) -> Array:
+        """Where the solve of a part of y begins."""
+        return part if self.start is None else self.start(part, place)
 
     def by(self, prior: Prior) -> Array:
         """u*, computed in float64, tile by tile where the image is large.
@@ -88,33 +97,35 @@ class Degraded(NamedTuple):
         NotConvergedError
             If it is not found.
         """
-        low, high = prior.value_range
-
-        def found(step: Step, first: Array) -> SolverResult:
-            return reconstruct(
-                step, first, residual_tol=prior.residual_tol(step), max_iterations=ITERATIONS
-            )
-
-        def solve(place: Place) -> Array:
-            part = self.y[:, :, *place].astype(np.float64)
-            if prior.apart:
-                part = scipy.fft.dct(part, axis=1, norm="ortho").swapaxes(0, 1)
-            K = self.operator(part.shape[1:], place)
-            first = part if self.start is None else self.start(part, place)
-            first = rescale(first, UNIT_RANGE, (low, high))
-            data = low * K.matvec(np.ones_like(part[:1])) + (high - low) * part
-            if prior.near is not None:
-                first = found(prior.near(K, data), first).x
-            star = found(prior.step(K, data), first)
-            if not star.all_converged:
-                raise NotConvergedError(
-                    f"{self.task}: {star.message}; pass a larger noise_level, which makes the "
-                    "problem easier"
-                )
-            u = rescale(star.x, (low, high), UNIT_RANGE)
-            return scipy.fft.idct(u.swapaxes(0, 1), axis=1, norm="ortho") if prior.apart else u
-
+        solve = partial(self._solved, prior)
         return by_tiles(solve, self.y, prior.side, prior.overlap + self.reach)
+
+    def _solved(self, prior: Prior, place: Place) -> Array:
+        """u* of the data at one place."""
+        low, high = prior.value_range
+        part = self.y[:, :, *place].astype(np.float64)
+        if prior.apart:
+            part = scipy.fft.dct(part, axis=1, norm="ortho").swapaxes(0, 1)
+        K = self.operator(part.shape[1:], place)
+        first = rescale(self.first(part, place), UNIT_RANGE, (low, high))
+        data = low * K.matvec(np.ones_like(part[:1])) + (high - low) * part
+        if prior.near is not None:
+            first = _found(prior, prior.near(K, data), first).x
+        star = _found(prior, prior.step(K, data), first)
+        if not star.all_converged:
+            raise NotConvergedError(
+                f"{self.task}: {star.message}; pass a larger noise_level, which makes the "
+                "problem easier"
+            )
+        u = rescale(star.x, (low, high), UNIT_RANGE)
+        return scipy.fft.idct(u.swapaxes(0, 1), axis=1, norm="ortho") if prior.apart else u
+
+
+def _found(prior: Prior, step: Step, first: Array) -> SolverResult:
+    """u* of a step, as near as the prior asks."""
+    return reconstruct(
+        step, first, residual_tol=prior.residual_tol(step), max_iterations=ITERATIONS
+    )
 
 
 def noisy(y: Array, noise_level: float) -> Degraded:

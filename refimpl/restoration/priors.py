@@ -120,16 +120,21 @@ def trained(model: TrainedModel, task: str, noise_level: float) -> Prior:
     ratio = at.unit_noise_level / noise_level
     ready = replace(at, lam=ratio**2 * at.lam)
 
-    def step(K: LinearOperator, y: Array, model: TrainedModel = ready) -> Step:
-        return make_step(model.problem(y, K))
-
     def residual_tol(step: Step) -> float:
         y = step.problem.y
         allowed = SETTLED * (high - low) * noise_level * np.sqrt(y[0].size)
         return float(step.tau * ready.lam * allowed / max(norm(y).max(), allowed))
 
-    near = None if model.theta.tied else partial(step, model=ready.tie())
-    return Prior(step, residual_tol, OVERLAP, TILE, model.channels == 1, (low, high), near)
+    near = None if model.theta.tied else partial(_step_of, ready.tie())
+    return Prior(
+        partial(_step_of, ready), residual_tol, OVERLAP, TILE,
+        apart=model.channels == 1, value_range=(low, high), near=near,
+    )  # fmt: skip
+
+
+def _step_of(model: TrainedModel, K: LinearOperator, y: Array) -> Step:
+    """T of a model for data y = K u† + ε n."""
+    return make_step(model.problem(y, K))
 
 
 def smooth_total_variation(rule: Rule, lam: float) -> Prior:

@@ -94,7 +94,7 @@ def evaluate(
         degraded(u, level, rng, missing, psf) for u, rng in zip(photographs, rngs, strict=True)
     ]
     images = {
-        "data": [_as_given(some) for some in data],
+        "data": [some.as_given[0] for some in data],
         "total variation, best weight": best_total_variation(data, photographs),
     }
     if found is not None:
@@ -125,12 +125,6 @@ def degraded(
         missing = ~random_mask(u.shape[1:], missing, rng)
     missing = check_missing(missing, u.shape[1:])
     return incomplete(np.where(missing, 0, y), missing, noise_level)
-
-
-def _as_given(data: Degraded) -> Array:
-    """The data, missing pixels being the nearest that are there."""
-    whole = (slice(None), slice(None))
-    return (data.y if data.start is None else data.start(data.y, whole))[0]
 
 
 def _ssim(u: Array, truth: Array) -> float:

@@ -30,8 +30,8 @@ def denoise(
         R: "tv" for total variation, the name of a family or of a model that ships
         (`refimpl models` lists them), the file of a model, or one that was trained. Left out:
         "tied" if there are such models, else "tv". It is scaled to the noise level
-        (`TrainedModel.at`). A model of grey images takes a colour image
-        as luminance and two differences of channels, each an image of its own.
+        (`TrainedModel.at`). A model of grey images takes a colour image as luminance and two
+        differences of channels, each an image of its own.
     channel_axis : int, optional
         Where the channels of a colour image are; left out: the image is grey.
 

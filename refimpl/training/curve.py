@@ -5,6 +5,7 @@ that fails costs little more than one that does not.
 """
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -33,16 +34,13 @@ class Effort:
 
         Each step that fails after another doubles it: what is usual may have changed.
         """
-        found, row = {}, 0
-        for loss in reversed(self.steps["loss"]):
-            if loss is not None:
-                break
-            row += 1
+        row = len(list(takewhile(lambda loss: loss is None, reversed(self.steps["loss"]))))
+        found, longer = {}, 2 ** min(max(row - 1, 0), 6)
         for name, patience in PATIENCE.items():
             usual = [n for n in self.before.get(name, []) + self.steps[name] if n is not None]
             if usual:
                 most = max(FEWEST[name], int(np.ceil(patience * np.median(usual))))
-                found[name] = most * 2 ** min(max(row - 1, 0), 6)
+                found[name] = longer * most
         return found
 
     def step(self, evaluation: Evaluation, psnr: float, norm: float, seconds: float) -> None:
